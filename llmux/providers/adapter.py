@@ -1,0 +1,124 @@
+"""The contract of every provider adapter, and what it is handed.
+
+An adapter knows one provider's wire and nothing of actors, routing, HTTP or the log. It is driven by its provider actor:
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)          # warm workers live in here; cancelled at the stop
+        readiness = await adapter.probe()
+        await adapter.answer(call, emit, report)    # any number at the same time, up to `concurrency`
+
+The contract, checked by tests/contracts for all adapters alike:
+
+* `answer` emits the chunks of exactly one answer, in order, and the last one is the only `Finish`. It then returns.
+* A bad end is a `ProviderFailure`, raised from `answer`; nothing else may leave it. What was emitted before stays emitted.
+* Error texts, empty answers and cut answers are failures, never chunks.
+* Cancelling `answer` at any point stops the provider's work for it (process group or connection gone) within a second, and
+  leaves nothing behind. Deadlines for first byte, idle and total are NOT the adapter's: its actor cancels it.
+* `probe` spends no tokens, asks no vendor, and does not raise: what is wrong stands in the `Readiness`.
+* Nothing of a prompt becomes an argument, an environment value, a path or a URL.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import trio
+
+from llmux.clock import Clock
+from llmux.config import Account, Limits, ProviderSettings
+from llmux.prompts import Chunk, Prompt
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One attempt. `model` is the model as clients name it, `upstream_model` as the provider must be told."""
+
+    prompt: Prompt
+    model: str
+    upstream_model: str
+    request_id: str = ""
+
+
+class QuotaWindow(msgspec.Struct, frozen=True):
+    """What a provider said about one of its quotas. `model` "*" means that the window covers the whole account.
+
+    `window` is the provider's name for it ("five_hour", "seven_day", "primary" …); `status` is "allowed", "warning" or
+    "rejected"; `used_percent` 0 to 100 or None; `resets_at` wall time in ms or None.
+    """
+
+    window: str
+    status: str
+    model: str = "*"
+    used_percent: int | None = None
+    resets_at: int | None = None
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What a probe found out. `sentence` says what is wrong and what to type; "" when the provider is ready.
+
+    `login_stamp` changes whenever the stored login changes (for instance "mtime-size" of the credentials file): the actor
+    compares it, to notice that somebody logged in again. `models` are those the provider itself lists, by client name.
+    """
+
+    installed: bool
+    logged_in: bool
+    version: str = ""
+    sentence: str = ""
+    login_stamp: str = ""
+    models: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        return self.installed and self.logged_in
+
+
+class WorkerStatistics(msgspec.Struct, frozen=True):
+    """How many workers an adapter has, by state, and how many it has started and replaced since the start."""
+
+    starting: int = 0
+    idle: int = 0
+    busy: int = 0
+    started: int = 0
+    recycled: int = 0
+    lost: int = 0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What an adapter may use: its settings, one account, and a private directory (0700) that it may fill and must bound.
+
+    `environ` is the gateway's own environment: an adapter passes on only what its CLI needs (HOME, PATH, the login).
+    """
+
+    name: str
+    settings: ProviderSettings
+    account: Account
+    limits: Limits
+    directory: Path
+    environ: dict[str, str]
+    clock: Clock
+
+
+Emit = Callable[[Chunk], Awaitable[None]]
+"""Passes one chunk on. It waits when the reader is slow."""
+
+Report = Callable[[QuotaWindow], None]
+"""Passes on what the provider said about a quota. Never waits."""
+
+
+class Adapter(Protocol):
+    """One provider, one account."""
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keeps the warm workers; runs until cancelled, then leaves no process behind. Must start even if the CLI is missing."""
+
+    async def probe(self) -> Readiness:
+        """Looks whether the provider can be used. Bounded by `limits.probe_ms_max`."""
+
+    async def answer(self, call: Call, emit: Emit, report: Report) -> None:
+        """Answers one prompt. Raises ProviderFailure. `serve` must be running."""
+
+    def accepts(self, model: str) -> bool:
+        """Whether a model that is not in the configured list may be asked for (default: no)."""
+
+    def statistics(self) -> WorkerStatistics:
+        """The state of its workers now."""

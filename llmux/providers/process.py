@@ -1,0 +1,235 @@
+"""Runs a provider's CLI: the only place that starts processes.
+
+Every process gets its own session and process group, a minimal environment, an empty working directory, pipes that are
+always drained, bounded lines, and an end: SIGTERM to the group, a bounded wait, SIGKILL to the group. It dies with the
+gateway (PR_SET_PDEATHSIG on Linux). Arguments are constant templates: nothing of a prompt reaches them.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import trio
+
+from llmux.config import Limits
+from llmux.failures import Kind, ProviderFailure
+
+READ_BYTES = 65_536
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Runs between fork and exec: the kernel kills the child when the thread that started it ends."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> "subprocess.Popen[bytes]":
+    """Starts the program from trio's own thread, about 1 ms.
+
+    Not through trio.lowlevel.open_process: that forks in a worker thread, and the parent-death signal fires when that thread
+    ends, which trio lets it do after 10 s of idleness. The child would die young.
+    """
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=dict(env),
+        cwd=cwd,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call; no lock is taken in it
+    )
+
+
+def _stream(pipe: "IO[bytes] | None") -> trio.lowlevel.FdStream:
+    """Takes the descriptor of a Popen pipe over."""
+    assert pipe is not None
+    with pipe:
+        return trio.lowlevel.FdStream(os.dup(pipe.fileno()))
+
+
+async def _exited(popen: "subprocess.Popen[bytes]") -> int:
+    """Waits until the process has ended and reaps it."""
+    if popen.poll() is None:
+        try:
+            pidfd = os.pidfd_open(popen.pid)
+        except (AttributeError, OSError):  # no Linux: a thread has to wait
+            return await trio.to_thread.run_sync(popen.wait, abandon_on_cancel=True)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+    else:
+        await trio.lowlevel.checkpoint()
+    return popen.wait()
+
+
+def find(command: str, path: str) -> Path | None:
+    """The absolute path of the program `command` (a name on `path`, or an absolute path), or None when there is none."""
+    found = shutil.which(command, path=path)
+    return Path(found).absolute() if found else None
+
+
+def minimal_environment(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """HOME, PATH and a neutral locale and terminal; then `extra`, and nothing else of the gateway's own environment."""
+    kept = {name: environ[name] for name in ("HOME", "PATH") if name in environ}
+    return {"LANG": "C.UTF-8", "TERM": "dumb", **kept, **extra}
+
+
+class LineTooLong(Exception):
+    """A line on stdout is longer than `line_bytes_max`."""
+
+
+class Process:
+    """A running CLI that speaks lines. Made by `running`, which also ends it.
+
+    `send(line)` writes one line; `lines()` yields stdout's lines as bytes without the newline and ends at end of file;
+    `stderr_tail` holds the last bytes of stderr (memory only: it can hold a prompt).
+    """
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", limits: Limits):
+        self._popen = popen
+        self._stdin, self._stdout, self._stderr = _stream(popen.stdin), _stream(popen.stdout), _stream(popen.stderr)
+        self._limits = limits
+        self._sending = trio.Lock()
+        self._buffer = bytearray()
+        self.stderr_tail = bytearray()
+        self.stderr_closed = trio.Event()
+
+    def __repr__(self) -> str:
+        state = "running" if self.exit_status is None else f"ended with {self.exit_status}"
+        return f"<Process {self.pid} {state}>"
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status, negative for a signal, or None while it runs."""
+        return self._popen.poll()
+
+    async def send(self, line: bytes) -> None:
+        """Writes `line` and a newline. Raises ProviderFailure(CRASHED) when the process no longer reads."""
+        async with self._sending:
+            try:
+                await self._stdin.send_all(line + b"\n")
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise ProviderFailure(
+                    Kind.CRASHED, "The provider's program closed its input.", evidence="process.stdin_closed"
+                ) from None
+
+    async def close_stdin(self) -> None:
+        """Tells the process that no more input will come."""
+        await self._stdin.aclose()
+
+    async def line(self) -> bytes | None:
+        """The next line of stdout without its newline, or None at the end. Raises LineTooLong. One reader at a time."""
+        searched = 0
+        while True:
+            end = self._buffer.find(b"\n", searched)
+            if end >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                return line
+            if len(self._buffer) > self._limits.line_bytes_max:
+                raise LineTooLong
+            searched = len(self._buffer)
+            try:
+                data = await self._stdout.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if not data:
+                rest = bytes(self._buffer)
+                self._buffer.clear()
+                return rest or None
+            self._buffer += data
+
+    async def wait(self) -> int:
+        """Waits for the end and returns the exit status."""
+        return await _exited(self._popen)
+
+    async def _drain_stderr(self) -> None:
+        try:
+            async for data in self._stderr:
+                self.stderr_tail += data
+                del self.stderr_tail[: -self._limits.stderr_tail_bytes_max]
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self.stderr_closed.set()
+
+    async def end(self) -> None:
+        """SIGTERM to the group, a bounded wait, SIGKILL to the group; returns when the process is reaped. Not cancellable."""
+        with trio.CancelScope(shield=True):
+            if self.exit_status is None:
+                signal_group(self.pid, signal.SIGTERM)
+                with trio.move_on_after(self._limits.stop_ms_max / 1000):
+                    await self.wait()
+            signal_group(self.pid, signal.SIGKILL)  # also what the leader left behind
+            await self.wait()
+
+    async def close(self) -> None:
+        """Closes the pipes. Not cancellable."""
+        with trio.CancelScope(shield=True):
+            for stream in (self._stdin, self._stdout, self._stderr):
+                await stream.aclose()
+
+
+def signal_group(pid: int, number: signal.Signals) -> bool:
+    """Sends a signal to the process group that `pid` leads. False when nobody is left in it."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+@asynccontextmanager
+async def running(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, limits: Limits
+) -> AsyncGenerator[Process, None]:
+    """Starts a program and ends it, with all its children, when the block is left. Raises ProviderFailure(UNAVAILABLE)."""
+    try:
+        process = Process(_spawn(argv, env, cwd), limits)
+    except OSError as error:
+        raise ProviderFailure(
+            Kind.UNAVAILABLE, f"The provider's program cannot be started: {error.strerror}.", evidence="process.spawn"
+        ) from None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(process._drain_stderr)
+            try:
+                yield process
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        await process.end()
+        await process.close()
+
+
+async def output_of(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, limits: Limits) -> tuple[int, bytes]:
+    """Runs a short program to its end: its exit status and its stdout (bounded). Raises ProviderFailure."""
+    collected = bytearray()
+    async with running(argv, env=env, cwd=cwd, limits=limits) as process:
+        await process.close_stdin()
+        try:
+            while (line := await process.line()) is not None:
+                collected += line + b"\n"
+                if len(collected) > limits.line_bytes_max:
+                    raise LineTooLong
+        except LineTooLong:
+            raise ProviderFailure(
+                Kind.GARBLED, "The provider's program says too much.", evidence="process.output_bound"
+            ) from None
+        return await process.wait(), bytes(collected)
