@@ -1,3 +1,3 @@
-"""LLMux: one HTTP API over logged-in CLIs (Claude Code, Gemini CLI, Codex) and a local Ollama, with an event log that can be replayed."""
+"""LLMux: one HTTP API over logged-in CLIs (Claude Code, Gemini CLI, Codex) and a local Ollama, event-sourced."""
 
 __version__ = "3.0.0"

@@ -28,14 +28,14 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A frozen group of settings that knows all its fields."""
 
 
-class Account(Struct):
+class Account(Struct, frozen=True):
     """One login of a provider. `config_dir` is where its CLI keeps that login ("" = the CLI's own default place)."""
 
     name: str = "default"
     config_dir: str = ""
 
 
-class ProviderSettings(Struct):
+class ProviderSettings(Struct, frozen=True):
     """How one provider is reached and how much of the traffic it gets."""
 
     kind: str
@@ -103,7 +103,7 @@ DEFAULT_PROVIDERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Limits(Struct):
+class Limits(Struct, frozen=True):
     """What is bounded, and how far. Every queue, body, wait and file of the gateway has its line here."""
 
     body_bytes_max: int = 10 * 1024 * 1024
@@ -139,7 +139,7 @@ class Limits(Struct):
     """a client that takes no byte for this long is cut off"""
 
 
-class Settings(Struct):
+class Settings(Struct, frozen=True):
     """The whole configuration."""
 
     host: str = "127.0.0.1"
@@ -285,7 +285,9 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    values = {field: read(environ[name], name) for name, (field, read) in ENVIRONMENT.items() if environ.get(name, "") != ""}
+    values = {
+        field: read(environ[name], name) for name, (field, read) in ENVIRONMENT.items() if environ.get(name, "") != ""
+    }
     values["data_dir"] = _data_dir(environ)
     return values
 
@@ -305,7 +307,9 @@ def _data_dir(environ: Mapping[str, str]) -> Path:
 def _providers(table: Any, environ: Mapping[str, str], source: str) -> dict[str, ProviderSettings]:
     if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
         raise ConfigurationWrong(f"{source}: [providers] holds one table per provider, such as [providers.claude].")
-    merged = {name: {**DEFAULT_PROVIDERS.get(name, {}), **table.get(name, {})} for name in {**DEFAULT_PROVIDERS, **table}}
+    merged = {
+        name: {**DEFAULT_PROVIDERS.get(name, {}), **table.get(name, {})} for name in {**DEFAULT_PROVIDERS, **table}
+    }
     if environ.get("OLLAMA_HOST"):
         merged["ollama"]["url"] = environ["OLLAMA_HOST"]
     providers = {}
@@ -343,7 +347,7 @@ def http_url(text: str) -> str:
         raise ConfigurationWrong(
             f"'{printable(text, 100)}' is no address of an Ollama server; write something like http://127.0.0.1:11434."
         )
-    host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104 - that address is where it listens
+    host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
     default = 11434 if "://" not in text else {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{host}:{port or default}{parts.path.rstrip('/')}"
 
@@ -383,14 +387,18 @@ def loopback(host: str) -> bool:
         return False
 
 
-_SAMPLES = frozenset({"your-admin-secret", "sk-default-key", "sk-your-api-key", "changeme", "secret", "admin", "password"})
+_SAMPLES = frozenset(
+    {"your-admin-secret", "sk-default-key", "sk-your-api-key", "changeme", "secret", "admin", "password"}
+)
 
 
 def _check(settings: Settings) -> None:
     if not 0 <= settings.port <= 65535:
         raise ConfigurationWrong(f"PORT is {settings.port}; write 0 to 65535.")
     if settings.request_timeout_ms < 1:
-        raise ConfigurationWrong("REQUEST_TIMEOUT is 0; write the milliseconds a whole request may take, such as 120000.")
+        raise ConfigurationWrong(
+            "REQUEST_TIMEOUT is 0; write the milliseconds a whole request may take, such as 120000."
+        )
     try:
         settings.provider_named(settings.default_provider)
     except ProviderUnknown as error:
@@ -408,10 +416,14 @@ def _check(settings: Settings) -> None:
             "(and API_KEY or ADMIN_KEY), or, if only trusted programs can reach that address, ALLOW_UNAUTHENTICATED=true."
         )
     if settings.api_key_required and not settings.api_key and not settings.admin_key:
-        raise ConfigurationWrong("API_KEY_REQUIRED is true, but there is neither an API_KEY nor an ADMIN_KEY to make keys with.")
+        raise ConfigurationWrong(
+            "API_KEY_REQUIRED is true, but there is neither an API_KEY nor an ADMIN_KEY to make keys with."
+        )
     for alias, target in settings.aliases.items():
         if alias in SMART or not MODEL_NAME.fullmatch(target):
-            raise ConfigurationWrong(f"[models.aliases]: '{printable(alias, 60)}' cannot stand for '{printable(target, 60)}'.")
+            raise ConfigurationWrong(
+                f"[models.aliases]: '{printable(alias, 60)}' cannot stand for '{printable(target, 60)}'."
+            )
 
 
 def from_environment(*, demo: bool = False) -> Settings:

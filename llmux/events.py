@@ -22,27 +22,27 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 # --- stream `gateway` ----------------------------------------------------------------------------------------------
 
 
-class GatewayStarted(Event):
+class GatewayStarted(Event, frozen=True):
     """The gateway opened the log. `routing` is the routing configuration without anything secret."""
 
     version: str
     routing: Mapping[str, Any]
 
 
-class GatewayStopped(Event):
+class GatewayStopped(Event, frozen=True):
     """The gateway closed the log in good order."""
 
     reason: str
 
 
-class ActorCrashed(Event):
+class ActorCrashed(Event, frozen=True):
     """An actor ended with an exception. `error` is the name of its class."""
 
     actor: str
     error: str
 
 
-class ActorRestarted(Event):
+class ActorRestarted(Event, frozen=True):
     """The supervisor started an actor again; `restarts` counts those within the window."""
 
     actor: str
@@ -52,7 +52,7 @@ class ActorRestarted(Event):
 # --- streams `key-…` -----------------------------------------------------------------------------------------------
 
 
-class KeyIssued(Event):
+class KeyIssued(Event, frozen=True):
     """A key was made for `user` and `project`. Only the SHA-256 of its secret is kept, as hex."""
 
     key_id: str
@@ -62,7 +62,7 @@ class KeyIssued(Event):
     label: str = ""
 
 
-class KeyRevoked(Event):
+class KeyRevoked(Event, frozen=True):
     """The key opens nothing any more."""
 
     key_id: str
@@ -71,7 +71,7 @@ class KeyRevoked(Event):
 # --- streams `quota-PROVIDER` --------------------------------------------------------------------------------------
 
 
-class QuotaReported(Event):
+class QuotaReported(Event, frozen=True):
     """A provider said how much of a window is used. Recorded only when status, reset or a whole percent changes."""
 
     provider: str
@@ -83,7 +83,7 @@ class QuotaReported(Event):
     resets_at: int | None = None
 
 
-class QuotaExhausted(Event):
+class QuotaExhausted(Event, frozen=True):
     """A quota is spent. The route rests until `until`; `resets_at` is what the provider said, if it said anything."""
 
     provider: str
@@ -94,7 +94,7 @@ class QuotaExhausted(Event):
     resets_at: int | None = None
 
 
-class ProviderCooled(Event):
+class ProviderCooled(Event, frozen=True):
     """A route rests until `until` after a failure of another kind than a spent quota."""
 
     provider: str
@@ -105,7 +105,7 @@ class ProviderCooled(Event):
     until: int
 
 
-class ProviderRestored(Event):
+class ProviderRestored(Event, frozen=True):
     """A route that rested answered again."""
 
     provider: str
@@ -113,7 +113,7 @@ class ProviderRestored(Event):
     model: str
 
 
-class QuotaReset(Event):
+class QuotaReset(Event, frozen=True):
     """Somebody declared the rests of a provider over by hand."""
 
     provider: str
@@ -122,7 +122,7 @@ class QuotaReset(Event):
 # --- stream `cache` ------------------------------------------------------------------------------------------------
 
 
-class CacheCleared(Event):
+class CacheCleared(Event, frozen=True):
     """All cached answers were dropped."""
 
     entries: int
@@ -131,7 +131,7 @@ class CacheCleared(Event):
 # --- streams `provider-…` ------------------------------------------------------------------------------------------
 
 
-class LoginExpired(Event):
+class LoginExpired(Event, frozen=True):
     """The provider refused the login of this account. It is left out until the login is renewed."""
 
     provider: str
@@ -139,14 +139,14 @@ class LoginExpired(Event):
     evidence: str
 
 
-class LoginRestored(Event):
+class LoginRestored(Event, frozen=True):
     """The account is logged in again."""
 
     provider: str
     account: str
 
 
-class ProviderIneligible(Event):
+class ProviderIneligible(Event, frozen=True):
     """The account may not use this provider. It is left out until its login changes."""
 
     provider: str
@@ -154,7 +154,7 @@ class ProviderIneligible(Event):
     evidence: str
 
 
-class WorkerLost(Event):
+class WorkerLost(Event, frozen=True):
     """A warm worker ended on its own. `exit_status` is the process's, or None for a connection."""
 
     provider: str
@@ -184,7 +184,7 @@ class RouteExcluded(msgspec.Struct, frozen=True):
     until: int | None = None
 
 
-class RequestAccepted(Event):
+class RequestAccepted(Event, frozen=True):
     """The gateway took a request on. `draw` is the random number that ordered `candidates`.
 
     `fingerprint` is an HMAC of the canonical prompt; `flight` is the flight that produces the answer ("" for a cached one);
@@ -204,13 +204,13 @@ class RequestAccepted(Event):
     reserved_tokens: int = 0
 
 
-class RequestJoined(Event):
+class RequestJoined(Event, frozen=True):
     """The request shares a flight that was already under way."""
 
     flight: str
 
 
-class RequestCompleted(Event):
+class RequestCompleted(Event, frozen=True):
     """The whole answer is there. `usage` is what this request is charged: nothing for cached and joined ones."""
 
     provider: str
@@ -224,7 +224,7 @@ class RequestCompleted(Event):
     """"flight" (its own), "joined" (another request's flight) or "cache\""""
 
 
-class RequestFailed(Event):
+class RequestFailed(Event, frozen=True):
     """No answer, or not a whole one. `code` is what the client was told; `blame` is client, provider, gateway or store."""
 
     code: str
@@ -233,21 +233,21 @@ class RequestFailed(Event):
     duration_ms: int
 
 
-class RequestCancelled(Event):
+class RequestCancelled(Event, frozen=True):
     """The answer was no longer wanted. `by` is "client" or "gateway" (at its stop)."""
 
     by: str
     duration_ms: int
 
 
-class RequestAbandoned(Event):
+class RequestAbandoned(Event, frozen=True):
     """The gateway died while the request was open; found and closed at the next start."""
 
 
 # --- streams `flight-…` --------------------------------------------------------------------------------------------
 
 
-class AttemptStarted(Event):
+class AttemptStarted(Event, frozen=True):
     """A flight begins to try a route. `number` counts from 1 within the flight; `request` is the request that started it."""
 
     request: str
@@ -257,7 +257,7 @@ class AttemptStarted(Event):
     model: str
 
 
-class AttemptSucceeded(Event):
+class AttemptSucceeded(Event, frozen=True):
     """The route gave a whole answer. `usage` is what it cost, charged to `request` even if that one has left."""
 
     request: str
@@ -272,7 +272,7 @@ class AttemptSucceeded(Event):
     usage: Usage
 
 
-class AttemptFailed(Event):
+class AttemptFailed(Event, frozen=True):
     """The route failed. `chunks` counts what had been passed on before; with more than 0 there is no further attempt."""
 
     request: str
@@ -288,7 +288,7 @@ class AttemptFailed(Event):
     resets_at: int | None = None
 
 
-class AttemptCancelled(Event):
+class AttemptCancelled(Event, frozen=True):
     """The attempt was stopped because nobody waits for its answer any more."""
 
     request: str

@@ -47,7 +47,7 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> "subproces
         env=dict(env),
         cwd=cwd,
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call; no lock is taken in it
+        preexec_fn=_die_with_parent,
     )
 
 
@@ -206,16 +206,20 @@ async def running(
         raise ProviderFailure(
             Kind.UNAVAILABLE, f"The provider's program cannot be started: {error.strerror}.", evidence="process.spawn"
         ) from None
+    raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(process._drain_stderr)
             try:
                 yield process
-            finally:
-                nursery.cancel_scope.cancel()
+            except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
+                raised = error
+            nursery.cancel_scope.cancel()
     finally:
         await process.end()
         await process.close()
+    if raised is not None:
+        raise raised
 
 
 async def output_of(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, limits: Limits) -> tuple[int, bytes]:

@@ -1,0 +1,161 @@
+"""What every stand-in shares: a threaded HTTP server on 127.0.0.1 with a control door, a log of requests and an orderly end.
+
+A stand-in subclasses `StandIn` and implements `respond(exchange)`. It prints `LISTENING <port>` once it takes connections and
+ends on SIGTERM or when the process that started it ends. Doors of the control plane:
+
+    POST /_ctl {"mode": "429", ...}   sets the modes for the requests that follow (merged into what is set)
+    GET  /_log                        the requests seen since the last reset, as JSON: [{method, path, headers, body, closed_early}]
+    POST /_reset                      forgets modes and log
+"""
+
+import argparse
+import json
+import signal
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Exchange:
+    """One request and the connection to answer it on."""
+
+    def __init__(self, handler: BaseHTTPRequestHandler, body: bytes, record: dict[str, Any]):
+        self.handler, self.body, self.record = handler, body, record
+        self.method, self.path = handler.command, urlsplit(handler.path).path
+        self.query, self.headers = urlsplit(handler.path).query, handler.headers
+
+    def json(self) -> Any:
+        """The body as JSON, {} when it is empty."""
+        return json.loads(self.body or b"{}")
+
+    def reply(
+        self, status: int, payload: Any, headers: dict[str, str] | None = None, kind: str = "application/json"
+    ) -> None:
+        """One whole answer. `payload` is bytes, or anything that JSON can hold."""
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.start(status, {"content-type": kind, "content-length": str(len(data)), **(headers or {})})
+        self.write(data)
+
+    def start(self, status: int, headers: dict[str, str]) -> None:
+        """Status line and headers. Without content-length the body ends with the connection."""
+        self.handler.send_response_only(status)
+        for name, value in headers.items():
+            self.handler.send_header(name, value)
+        if "content-length" not in {name.lower() for name in headers}:
+            self.handler.send_header("connection", "close")
+            self.handler.close_connection = True
+        self.handler.end_headers()
+
+    def write(self, data: bytes) -> None:
+        """More of the body. Raises BrokenPipeError or ConnectionResetError when the client has gone."""
+        self.handler.wfile.write(data)
+        self.handler.wfile.flush()
+
+    def cut(self) -> None:
+        """Ends the connection with a reset, in the midst of whatever was going on."""
+        connection = self.handler.connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.handler.close_connection = True
+        connection.close()
+
+    def pause(self, seconds: float) -> None:
+        """Waits, and raises ConnectionResetError as soon as the client closes its end meanwhile."""
+        connection = self.handler.connection
+        connection.settimeout(seconds)
+        try:
+            if connection.recv(1, socket.MSG_PEEK) == b"":
+                raise ConnectionResetError("the client has gone")
+            threading.Event().wait(seconds)  # it sent more: just wait
+        except TimeoutError:
+            pass
+        finally:
+            connection.settimeout(None)
+
+
+class StandIn:
+    """A server with modes and a log. Subclass it, implement `respond`, and call `main()`."""
+
+    def __init__(self) -> None:
+        self.modes: dict[str, Any] = {}
+        self.log: list[dict[str, Any]] = []
+        self.lock = threading.Lock()
+
+    def respond(self, exchange: Exchange) -> None:
+        """Answers one request that is not for the control plane."""
+        raise NotImplementedError
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Adds options of its own."""
+
+    def prepare(self, options: argparse.Namespace) -> None:
+        """Called once before LISTENING is printed."""
+
+    def _control(self, exchange: Exchange) -> bool:
+        if exchange.path == "/_log":
+            with self.lock:
+                exchange.reply(200, self.log)
+        elif exchange.path == "/_ctl":
+            self.modes |= exchange.json()
+            exchange.reply(200, self.modes)
+        elif exchange.path == "/_reset":
+            with self.lock:
+                self.modes, self.log = {}, []
+            exchange.reply(200, {})
+        else:
+            return False
+        return True
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        """Reads the body, serves the control plane, logs everything else and passes it to `respond`."""
+        body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
+        record = {
+            "method": handler.command,
+            "path": handler.path,
+            "headers": {name.lower(): value for name, value in handler.headers.items()},
+            "body": body.decode("utf-8", "replace"),
+            "closed_early": False,
+        }
+        exchange = Exchange(handler, body, record)
+        if self._control(exchange):
+            return
+        with self.lock:
+            self.log.append(record)
+        try:
+            self.respond(exchange)
+        except (BrokenPipeError, ConnectionResetError):
+            record["closed_early"] = True
+            handler.close_connection = True
+
+    def server(self, port: int) -> ThreadingHTTPServer:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def _any(self) -> None:
+                stand_in.handle(self)
+
+            do_GET = do_POST = do_HEAD = do_DELETE = do_PUT = _any
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        ThreadingHTTPServer.daemon_threads = True
+        ThreadingHTTPServer.request_queue_size = 128
+        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+    def main(self) -> None:
+        """Runs the program."""
+        parser = argparse.ArgumentParser(description=type(self).__doc__)
+        parser.add_argument("--port", type=int, default=0)
+        self.arguments(parser)
+        options = parser.parse_args()
+        server = self.server(options.port)
+        self.prepare(options)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print(f"LISTENING {server.server_address[1]}", flush=True)
+        server.serve_forever()
