@@ -281,7 +281,9 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "SHUTDOWN_GRACE": ("shutdown_grace_ms", _number),
     "LLMUX_SECRET": ("secret", _text),
 }
-"""Environment variable -> field of Settings and how its text is read. Beside these: OLLAMA_HOST, LLMUX_DATA_DIR, LLMUX_CONFIG, LLMUX_DATABASE_URL."""
+"""Environment variable -> field of Settings, and how its text is read.
+
+Beside these: OLLAMA_HOST, LLMUX_DATA_DIR, LLMUX_CONFIG and LLMUX_DATABASE_URL."""
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
