@@ -129,6 +129,7 @@ class Limits(Struct, frozen=True):
     """a reset time further away than this is not believed"""
     append_rows_max: int = 512
     append_bytes_max: int = 4 * 1024 * 1024
+    append_ms_max: int = 30_000
     busy_ms_max: int = 5_000
     read_rows_max: int = 1_000
     restarts_max: int = 3

@@ -201,6 +201,8 @@ class RequestAccepted(Event, frozen=True):
     candidates: list[RouteTaken]
     exclusions: list[RouteExcluded]
     draw: int
+    cache: str = "off"
+    """"hit", "miss", or "off" where the cache was not asked"""
     reserved_tokens: int = 0
 
 
@@ -242,6 +244,8 @@ class RequestCancelled(Event, frozen=True):
 
 class RequestAbandoned(Event, frozen=True):
     """The gateway died while the request was open; found and closed at the next start."""
+
+    flight: str = ""
 
 
 # --- streams `flight-…` --------------------------------------------------------------------------------------------
