@@ -10,7 +10,7 @@ from llmux.failures import ActorCrashed, AskTimedOut, LLMuxError, Overloaded, Sh
 R = TypeVar("R")
 
 
-class Message(msgspec.Struct, frozen=True, Generic[R]):
+class Message(msgspec.Struct, Generic[R], frozen=True):
     """A command to an actor; `R` is what its reply holds."""
 
 

@@ -1,0 +1,42 @@
+"""Fingerprints: which wishes are equal. An HMAC, because short prompts could be guessed from a bare hash."""
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+import msgspec
+
+from llmux.actors.messages import Wish
+from llmux.clock import Clock
+from llmux.failures import ConfigurationWrong
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+class Fingerprints:
+    """Makes fingerprints with a key that is derived from the install secret."""
+
+    def __init__(self, secret: bytes):
+        self._key = hmac.digest(secret, b"llmux fingerprint v1", "sha256")
+
+    def of(self, wish: Wish) -> str:
+        """64 hex digits: equal for wishes whose answers are interchangeable, within one project."""
+        parts = (wish.principal.project, wish.provider, wish.model, wish.prompt)
+        return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()
+
+
+def install_secret(configured: str, directory: Path, clock: Clock) -> bytes:
+    """LLMUX_SECRET, or the one in the file `secret` of the data directory, which is made when it is not there."""
+    if configured:
+        return configured.encode()
+    path = directory / "secret"
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(clock.secret(32).hex())
+    except FileExistsError:
+        pass
+    secret = path.read_bytes().strip()
+    if len(secret) < 32:
+        raise ConfigurationWrong(f"{path} does not hold a secret any more; restore it, or remove it to make a new one.")
+    return secret
