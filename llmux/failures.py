@@ -243,6 +243,13 @@ class EventIdReused(StoreFailure):
     code = "event_id_reused"
 
 
+class EventMalformed(StoreFailure):
+    """The events cannot be recorded at all: an unregistered fact, text that is no UTF-8, a number of more than 64 bits."""
+
+    status = 500
+    code = "event_malformed"
+
+
 class StoreFull(StoreFailure):
     """The disk, or the byte budget of the log, is full."""
 
@@ -264,6 +271,12 @@ class LogDamaged(StoreFailure):
     def __init__(self, message: str, position: int | None = None):
         super().__init__(message)
         self.position = position
+
+
+class SchemaUnknown(StoreFailure):
+    """The tables of the log are of another version than this program knows."""
+
+    code = "schema_unknown"
 
 
 class DirectoryInUse(StoreFailure):
