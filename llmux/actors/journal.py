@@ -14,7 +14,7 @@ from llmux.actors.facts import Facts, evolve
 from llmux.config import Limits
 from llmux.events import NewEvent, RecordedEvent
 from llmux.eventstore import Append, Store
-from llmux.failures import LLMuxError, OutcomeUnknown, StoreFailure
+from llmux.failures import AskTimedOut, LLMuxError, OutcomeUnknown, StoreFailure
 
 Watch = Callable[[tuple[RecordedEvent, ...]], None]
 """Called after each commit with what was recorded. Never waits, never raises."""
@@ -63,7 +63,10 @@ class Journal(Actor):
         Raises a StoreFailure; OutcomeUnknown means that the same events (same ids) should be appended again to find out.
         Cancelling the caller does not take the events back.
         """
-        return await self.ask(Record(events, expected or {}))
+        try:
+            return await self.ask(Record(events, expected or {}))
+        except AskTimedOut:
+            raise OutcomeUnknown("The event log did not answer in time.") from None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -79,16 +82,16 @@ class Journal(Actor):
             await self._commit(batch)
 
     async def _commit(self, batch: list[tuple[Any, Reply | None]]) -> None:
-        replies = [reply for _, reply in batch if reply is not None]
+        asking = [reply for _, reply in batch if reply is not None]
         try:
             outcomes = await self._store.append([Append(record.events, record.expected) for record, _ in batch])
         except StoreFailure as failure:
             self._refused += len(batch)
-            for reply in replies:
+            for reply in asking:
                 reply.fail(failure)
             return
         except BaseException:
-            for reply in replies:
+            for reply in asking:
                 reply.fail(OutcomeUnknown("The log was closed while the event was being recorded."))
             raise
         recorded = tuple(
@@ -102,10 +105,10 @@ class Journal(Actor):
         self._commits += 1
         self._events += len(recorded)
         self._watch(recorded)
-        for (_, reply), outcome in zip(batch, outcomes, strict=True):
+        for (_, asker), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, LLMuxError):
                 self._refused += 1
-                if reply is not None:
-                    reply.fail(outcome)
-            elif reply is not None:
-                reply.give(outcome.events)
+                if asker is not None:
+                    asker.fail(outcome)
+            elif asker is not None:
+                asker.give(outcome.events)

@@ -4,7 +4,8 @@ import msgspec
 
 from llmux.actors.actor import Actor, Message
 from llmux.actors.facts import Facts
-from llmux.actors.facts.quotas import ACCOUNT_WIDE, Window, quota_key, rest_of
+from llmux.actors.facts.providers import account_key
+from llmux.actors.facts.quotas import ACCOUNT_WIDE, Window, quota_key
 from llmux.actors.journal import Journal
 from llmux.clock import Clock
 from llmux.config import Limits, ProviderSettings, Settings
@@ -79,20 +80,20 @@ class QuotaTracker(Actor):
 
     @property
     def probing(self) -> frozenset[str]:
-        """The routes (`provider/account/model`) that one request is trying after their rest."""
+        """The accounts (`provider/account`) that one attempt is trying after their rest."""
         return frozenset(self._probing)
 
-    def claim_probe(self, provider: str, account: str, model: str) -> bool:
-        """Whether the caller may try a route whose rest is over: one at a time. `release_probe` gives it back."""
-        key = quota_key(provider, account, model)
+    def claim_probe(self, provider: str, account: str) -> bool:
+        """Whether the caller may try an account whose rest is over: one at a time. `release_probe` gives it back."""
+        key = account_key(provider, account)
         if key in self._probing:
             return False
         self._probing.add(key)
         return True
 
-    def release_probe(self, provider: str, account: str, model: str) -> None:
+    def release_probe(self, provider: str, account: str) -> None:
         """Gives a claimed probe back, however it ended."""
-        self._probing.discard(quota_key(provider, account, model))
+        self._probing.discard(account_key(provider, account))
 
     async def handle(self, message: Note) -> None:
         facts = decide(self._journal.facts, message, self._settings, self._clock.now())
@@ -159,9 +160,3 @@ def _window(facts: Facts, message: NoteWindow) -> list[QuotaFact]:
     ):
         return []
     return [QuotaReported(**msgspec.structs.asdict(message))]
-
-
-def resting(facts: Facts, provider: str, account: str, model: str, now: int) -> bool:
-    """Whether this route is to be left alone now."""
-    rest = rest_of(facts.quotas, provider, account, model)
-    return rest is not None and rest.until > now

@@ -1,0 +1,105 @@
+"""One try of one route: borrows the provider's worker, passes its chunks on, and says how it ended."""
+
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from llmux.actors.provider import Provider, Trial, TryPrompt
+from llmux.actors.router import Route
+from llmux.events import AttemptCancelled, AttemptFailed, AttemptStarted, AttemptSucceeded
+from llmux.failures import GatewayFailure, Kind, LLMuxError, ProviderFailure
+from llmux.prompts import Chunk, Finish, Prompt
+
+
+class Attempt(msgspec.Struct):
+    """What is known of an attempt while it runs. `request` is the request that started the flight."""
+
+    request: str
+    number: int
+    route: Route
+    began: float
+    chunks: int = 0
+    first_chunk_ms: int = 0
+
+    def _where(self) -> dict[str, object]:
+        route = self.route
+        return {
+            "request": self.request,
+            "number": self.number,
+            "provider": route.provider,
+            "account": route.account,
+            "model": route.model,
+        }
+
+    def _since(self, now: float) -> int:
+        return int((now - self.began) * 1000)
+
+    def started(self) -> AttemptStarted:
+        return AttemptStarted(**self._where())  # type: ignore[arg-type]
+
+    def succeeded(self, finish: Finish, now: float) -> AttemptSucceeded:
+        return AttemptSucceeded(
+            **self._where(),  # type: ignore[arg-type]
+            served_model=finish.model[:200],
+            finish=finish.reason,
+            first_chunk_ms=self.first_chunk_ms,
+            duration_ms=self._since(now),
+            usage=finish.usage,
+        )
+
+    def failed(self, failure: ProviderFailure, now: float) -> AttemptFailed:
+        return AttemptFailed(
+            **self._where(),  # type: ignore[arg-type]
+            kind=failure.kind.value,
+            evidence=failure.evidence,
+            chunks=self.chunks,
+            duration_ms=self._since(now),
+            phase=failure.phase,
+            resets_at=failure.resets_at,
+        )
+
+    def cancelled(self, now: float) -> AttemptCancelled:
+        return AttemptCancelled(**self._where(), chunks=self.chunks, duration_ms=self._since(now))  # type: ignore[arg-type]
+
+
+async def run(
+    attempt: Attempt, provider: Provider, prompt: Prompt, pass_on: Callable[[Chunk], None], now: Callable[[], float]
+) -> Finish:
+    """Runs the attempt to its good end. Raises ProviderFailure. Cancelled, it returns only when the provider's work is gone."""
+    route = attempt.route
+    try:
+        trial = await provider.ask(TryPrompt(route.account, prompt, route.model, attempt.request))
+    except GatewayFailure as failure:
+        raise _busy(provider, failure) from None
+    try:
+        finish = await _read(attempt, trial, pass_on, now)
+    finally:
+        trial.cancel()
+        with trio.CancelScope(shield=True):
+            await trial.done.wait()
+    if trial.failure is not None:
+        raise trial.failure if isinstance(trial.failure, ProviderFailure) else _busy(provider, trial.failure)
+    if finish is None:
+        raise ProviderFailure(Kind.CRASHED, f"{provider.name} stopped in the middle.", evidence="gateway.actor_gone")
+    return finish
+
+
+async def _read(
+    attempt: Attempt, trial: Trial, pass_on: Callable[[Chunk], None], now: Callable[[], float]
+) -> Finish | None:
+    finish: Finish | None = None
+    async for chunk in trial.chunks:
+        if isinstance(chunk, Finish):
+            finish = chunk
+            continue
+        if not attempt.chunks:
+            attempt.first_chunk_ms = attempt._since(now())
+        attempt.chunks += 1
+        pass_on(chunk)
+    return finish
+
+
+def _busy(provider: Provider, failure: LLMuxError) -> ProviderFailure:
+    """No slot, or no actor: to the flight that is an overloaded route, though nothing that the vendor did."""
+    return ProviderFailure(Kind.OVERLOADED, str(failure), evidence=f"gateway.{failure.code}")

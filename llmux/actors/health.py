@@ -1,0 +1,91 @@
+"""How everything is: for people, health checks and routing tables. Only reads."""
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from llmux.actors.facts.providers import ProviderFacts, account_key
+from llmux.actors.facts.quotas import rest_of
+from llmux.actors.router import Route, exclusion_of
+
+if TYPE_CHECKING:
+    from llmux.actors.system import System
+
+
+class ProviderHealth(msgspec.Struct, frozen=True):
+    """One provider. `sentence` says why it is not available, and what to do ("" = it is)."""
+
+    available: bool
+    model: str
+    weight: int
+    request_count: int
+    cooldown_until: int | None
+    avg_latency_ms: int | None
+    installed: bool
+    logged_in: bool
+    version: str
+    sentence: str
+
+
+class CacheHealth(msgspec.Struct, frozen=True):
+    """The cache's size and how often it had the answer."""
+
+    size: int
+    max_size: int
+    hits: int
+    misses: int
+
+
+class Health(msgspec.Struct, frozen=True):
+    """ "unhealthy": no provider can answer; "degraded": some actor was given up; "healthy" otherwise."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    uptime_ms: int
+    providers: dict[str, ProviderHealth]
+    cache: CacheHealth
+    active_requests: int
+    degraded_because: tuple[str, ...]
+
+
+def health_of(system: "System") -> Health:
+    """The health of a running gateway, as of now."""
+    providers = {name: _provider(name, system) for name in system.providers}
+    degraded = tuple(sorted(system.supervisor.degraded))
+    available = any(provider.available for provider in providers.values())
+    counts, facts = system.cache.counts(), system.facts.cache
+    return Health(
+        status="unhealthy" if not available else "degraded" if degraded else "healthy",
+        uptime_ms=system.uptime_ms,
+        providers=providers,
+        cache=CacheHealth(counts.entries, counts.entries_max, facts.hits, facts.misses),
+        active_requests=system.active_requests,
+        degraded_because=degraded,
+    )
+
+
+def _provider(name: str, system: "System") -> ProviderHealth:
+    settings, facts, world = system.settings.providers[name], system.facts, system.world()
+    readiness = [system.providers[name].readiness(account.name) for account in settings.accounts]
+    excluded = [
+        exclusion_of(Route(name, account.name, settings.default_model, settings.weight), world)
+        for account in settings.accounts
+    ]
+    known = [
+        facts.providers.get(account_key(name, each.name), ProviderFacts(name, each.name)) for each in settings.accounts
+    ]
+    rests = [rest_of(facts.quotas, name, account.name, settings.default_model) for account in settings.accounts]
+    resting = [rest.until for rest in rests if rest is not None and rest.until > world.now]
+    answers = sum(each.answers for each in known)
+    available = any(each is None for each in excluded)
+    return ProviderHealth(
+        available=available,
+        model=settings.default_model,
+        weight=settings.weight,
+        request_count=sum(each.attempts for each in known),
+        cooldown_until=min(resting, default=None) if len(resting) == len(settings.accounts) else None,
+        avg_latency_ms=sum(each.answers_ms for each in known) // answers if answers else None,
+        installed=any(each.installed for each in readiness),
+        logged_in=any(each.logged_in for each in readiness),
+        version=next((each.version for each in readiness if each.version), ""),
+        sentence="" if available else next((each.sentence for each in excluded if each is not None), ""),
+    )

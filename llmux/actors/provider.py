@@ -1,0 +1,277 @@
+"""One provider: runs its adapters, lends its slots to attempts, and knows who is logged in."""
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from llmux.actors.actor import Actor, Message
+from llmux.actors.facts.providers import account_key
+from llmux.actors.journal import Journal
+from llmux.actors.quota_tracker import NoteWindow, QuotaTracker
+from llmux.actors.router import Standing
+from llmux.clock import Clock
+from llmux.config import Account, Limits, ProviderSettings
+from llmux.events import LoginExpired, LoginRestored, NewEvent, ProviderIneligible
+from llmux.failures import Kind, LLMuxError, Overloaded, ProviderFailure
+from llmux.prompts import Chunk, Finish, Prompt
+from llmux.providers.adapter import Adapter, Call, QuotaWindow, Readiness, WorkerStatistics
+
+log = structlog.get_logger()
+
+CHUNKS_AHEAD_MAX = 64
+"""chunks an adapter may be ahead of its flight"""
+
+
+class Trial:
+    """One attempt at work inside a provider actor: a channel of chunks, and how it ended once the channel is closed."""
+
+    def __init__(self) -> None:
+        self._send, self.chunks = trio.open_memory_channel[Chunk](CHUNKS_AHEAD_MAX)
+        self.scope = trio.CancelScope()
+        self.failure: LLMuxError | None = None
+        self.done = trio.Event()
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: the provider's work is stopped."""
+        self.scope.cancel()
+
+
+class TryPrompt(Message[Trial], frozen=True):
+    """Try this prompt with this account's adapter."""
+
+    account: str
+    prompt: Prompt
+    model: str
+    request_id: str
+
+
+class NoteRefusal(Message[None], frozen=True):
+    """The vendor refused the login of this account (LOGGED_OUT), or the account itself (INELIGIBLE)."""
+
+    account: str
+    kind: Kind
+    evidence: str
+
+
+class Recheck(Message[None], frozen=True):
+    """Look again whether the accounts can be used."""
+
+
+class ProviderStatistics(msgspec.Struct, frozen=True):
+    """One account's slots and workers."""
+
+    running: int
+    queued: int
+    concurrency: int
+    workers: WorkerStatistics
+
+
+class _Desk:
+    """One account of the provider: its adapter, its slots, and what the last probe said."""
+
+    def __init__(self, account: Account, adapter: Adapter, concurrency: int):
+        self.account = account
+        self.adapter = adapter
+        self.slots = trio.Semaphore(concurrency, max_value=concurrency)
+        self.queued = 0
+        self.readiness = Readiness(installed=True, logged_in=True)
+        self.refused_stamp: str | None = None
+        """the login that the vendor refused: a new one is worth a try"""
+
+
+class Provider(Actor):
+    """The actor of one provider. `adapters` are its accounts' adapters, by account name."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ProviderSettings,
+        limits: Limits,
+        adapters: dict[str, Callable[[], Adapter]],
+        journal: Journal,
+        tracker: QuotaTracker,
+        clock: Clock,
+    ):
+        super().__init__(name, mailbox_max=limits.mailbox_max, ask_ms_max=limits.ask_ms_max)
+        self.settings = settings
+        self._limits = limits
+        self._journal = journal
+        self._tracker = tracker
+        self._clock = clock
+        self._desks = {
+            account.name: _Desk(account, adapters[account.name](), settings.concurrency)
+            for account in settings.accounts
+        }
+        self._nursery: trio.Nursery | None = None
+
+    # --- what others read -------------------------------------------------------------------------------------------
+
+    def accepts(self, model: str) -> bool:
+        """Whether a model that is not in the configured list may be asked for."""
+        return any(desk.adapter.accepts(model) for desk in self._desks.values())
+
+    def standing(self, account: str) -> Standing:
+        """What routing needs to know of an account beside the facts."""
+        readiness = self._desks[account].readiness
+        return Standing(readiness.installed, readiness.logged_in, readiness.sentence, readiness.models)
+
+    def readiness(self, account: str) -> Readiness:
+        """What the last probe of this account said."""
+        return self._desks[account].readiness
+
+    def slots(self) -> dict[str, ProviderStatistics]:
+        """The slots and workers by account."""
+        return {
+            name: ProviderStatistics(
+                self.settings.concurrency - desk.slots.value,
+                desk.queued,
+                self.settings.concurrency,
+                desk.adapter.statistics(),
+            )
+            for name, desk in self._desks.items()
+        }
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for desk in self._desks.values():
+                await nursery.start(desk.adapter.serve)
+            await self._probe_all()
+            nursery.start_soon(self._probe_regularly)
+            await super().run(task_status=task_status)
+
+    async def handle(self, message: Any) -> Trial | None:
+        match message:
+            case TryPrompt():
+                return self._start(message)
+            case NoteRefusal():
+                await self._refused(message)
+            case Recheck():
+                await self._probe_all()
+        return None
+
+    async def _probe_regularly(self) -> None:
+        while True:
+            await trio.sleep(self._limits.probe_interval_ms / 1000)
+            await self._probe_all()
+
+    async def _probe_all(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for desk in self._desks.values():
+                nursery.start_soon(self._probe, desk)
+
+    async def _probe(self, desk: _Desk) -> None:
+        with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
+            desk.readiness = await desk.adapter.probe()
+        if scope.cancelled_caught:
+            desk.readiness = Readiness(
+                installed=False, logged_in=False, sentence="It did not say in time whether it is ready."
+            )
+        facts = self._journal.facts.providers.get(account_key(self.name, desk.account.name))
+        refused = facts is not None and bool(facts.refused)
+        if refused and desk.readiness.ready and desk.readiness.login_stamp != desk.refused_stamp:
+            await self._record(LoginRestored(provider=self.name, account=desk.account.name))
+
+    async def _refused(self, message: NoteRefusal) -> None:
+        desk = self._desks[message.account]
+        desk.refused_stamp = desk.readiness.login_stamp
+        facts = self._journal.facts.providers.get(account_key(self.name, message.account))
+        if facts is not None and facts.refused == message.kind.value:
+            return
+        kind = LoginExpired if message.kind is Kind.LOGGED_OUT else ProviderIneligible
+        await self._record(kind(provider=self.name, account=message.account, evidence=message.evidence))
+
+    async def _record(self, fact: LoginExpired | LoginRestored | ProviderIneligible) -> None:
+        await self._journal.append(NewEvent(f"provider-{self.name}", fact, self._clock.new_id()))
+
+    # --- attempts ---------------------------------------------------------------------------------------------------
+
+    def _start(self, message: TryPrompt) -> Trial:
+        desk = self._desks[message.account]
+        if desk.slots.value == 0 and desk.queued >= self._limits.provider_queue_max:
+            raise Overloaded(f"Too many requests wait for {self.name}.")
+        assert self._nursery is not None
+        trial = Trial()
+        self._nursery.start_soon(self._work, desk, trial, message)
+        return trial
+
+    async def _work(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
+        """Runs one attempt; whatever it ends with stands in the trial, and never leaves this task."""
+        try:
+            with trial.scope:
+                await self._with_slot(desk, trial, message)
+        except LLMuxError as failure:
+            trial.failure = failure
+        except Exception as error:
+            frames = traceback.format_tb(error.__traceback__)  # without the message: it could quote a prompt
+            log.error("adapter failed", provider=self.name, error=type(error).__name__, frames=frames)
+            trial.failure = ProviderFailure(
+                Kind.CRASHED,
+                f"The adapter of {self.name} failed unexpectedly ({type(error).__name__}).",
+                evidence="gateway.adapter_bug",
+            )
+        finally:
+            trial._send.close()
+            trial.done.set()
+
+    async def _with_slot(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
+        desk.queued += 1
+        try:
+            with trio.move_on_after(self._limits.provider_queue_wait_ms_max / 1000) as waiting:
+                await desk.slots.acquire()
+        finally:
+            desk.queued -= 1
+        if waiting.cancelled_caught:
+            raise Overloaded(f"No worker of {self.name} became free in time.")
+        try:
+            await self._answer(desk, trial, message)
+        finally:
+            desk.slots.release()
+
+    async def _answer(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
+        """The attempt itself, under its deadlines for the first chunk and for silence between chunks."""
+        settings = self.settings
+        finished = False
+        phase = "first_byte"
+        watchdog = trio.CancelScope(deadline=trio.current_time() + settings.first_byte_ms_max / 1000)
+
+        async def emit(chunk: Chunk) -> None:
+            nonlocal finished, phase
+            phase, finished = "idle", isinstance(chunk, Finish)
+            watchdog.deadline = float("inf")  # a slow reader is not the provider's silence
+            await trial._send.send(chunk)
+            watchdog.deadline = trio.current_time() + settings.idle_ms_max / 1000
+
+        def report(window: QuotaWindow) -> None:
+            self._report(desk.account.name, window)
+
+        upstream = settings.upstream.get(message.model, message.model)
+        with watchdog:
+            await desk.adapter.answer(Call(message.prompt, message.model, upstream, message.request_id), emit, report)
+        if watchdog.cancelled_caught:
+            raise ProviderFailure(
+                Kind.TIMED_OUT, f"{self.name} was silent for too long.", evidence=f"gateway.{phase}", phase=phase
+            )
+        if not finished:
+            raise ProviderFailure(Kind.GARBLED, f"The answer of {self.name} has no end.", evidence="gateway.unfinished")
+
+    def _report(self, account: str, window: QuotaWindow) -> None:
+        note = NoteWindow(
+            self.name,
+            account,
+            window.model,
+            window.window,
+            window.status,
+            window.used_percent,
+            window.resets_at,
+        )
+        try:
+            self._tracker.tell(note)
+        except LLMuxError:
+            return  # the tracker is swamped or gone; the next answer reports anew

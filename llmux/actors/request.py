@@ -1,0 +1,137 @@
+"""One client's place in an answer: it reads a flight's chunks, and it has exactly one terminal fact."""
+
+from typing import Protocol
+
+import trio
+
+from llmux.actors.messages import Wish
+from llmux.clock import Clock
+from llmux.failures import LLMuxError
+from llmux.prompts import Answer, Chunk, Finish, answer_of
+
+
+class Produces(Protocol):
+    """What a request reads from: a flight, or a cached answer."""
+
+    provider: str
+    account: str
+    model: str
+    attempts: int
+    chunks: list[Chunk]
+    """all that has been produced so far, without the Finish"""
+
+    def left(self, request: "Request") -> None:
+        """The request is no longer interested."""
+
+
+class Request:
+    """An answer under way, for one client. `with system.request(wish) as request:` leaves at the end of the block.
+
+    `id` is the request id, `source` "flight", "joined" or "cache"; `provider`, `account` and `model` tell the route that
+    answers ("" until the first chunk is there), `attempts` how many were made so far.
+    """
+
+    def __init__(self, id: str, wish: Wish, source: str, producer: Produces, clock: Clock):
+        self.id = id
+        self.wish = wish
+        self.source = source
+        self._producer = producer
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._took_ms: int | None = None
+        self._cursor = 0
+        self._finish: Finish | None = None
+        self._failure: LLMuxError | None = None
+        self._news = trio.Event()
+        self.ended = False
+        """its terminal fact is on disk (or the store refused it: then there is a failure)"""
+        self.has_left = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "left" if self.has_left else "open"
+        return f"<Request {self.id} {state} {self.source} {self.provider or '?'} chunks={self._cursor}>"
+
+    def __enter__(self) -> "Request":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    @property
+    def provider(self) -> str:
+        return self._producer.provider
+
+    @property
+    def account(self) -> str:
+        return self._producer.account
+
+    @property
+    def model(self) -> str:
+        return self._producer.model
+
+    @property
+    def attempts(self) -> int:
+        return self._producer.attempts
+
+    @property
+    def duration_ms(self) -> int:
+        """How long the request has taken, in ms; final once it has ended."""
+        if self._took_ms is not None:
+            return self._took_ms
+        return int((self._clock.monotonic() - self._began) * 1000)
+
+    async def started(self) -> None:
+        """Returns when the first chunk is there or the answer has ended well; raises what made it fail before that."""
+        while not self._producer.chunks and not self.ended:
+            await self._news.wait()
+        if self._failure is not None and not self._producer.chunks:
+            raise self._failure
+
+    async def receive(self) -> list[Chunk]:
+        """All chunks that are ready, at least one; the `Finish` comes last, once its terminal fact is on disk.
+
+        [] after the end. Raises the LLMuxError that ended the answer, after the chunks that came before it.
+        """
+        while True:
+            ready = self._producer.chunks[self._cursor :]
+            if ready:
+                self._cursor += len(ready)
+                return ready
+            if self._failure is not None:
+                raise self._failure
+            if self._finish is not None:
+                finish, self._finish = self._finish, None
+                return [finish]
+            if self.ended:
+                return []
+            await self._news.wait()
+
+    async def answer(self) -> Answer:
+        """The whole answer. Raises like `receive`."""
+        chunks: list[Chunk] = []
+        while ready := await self.receive():
+            chunks += ready
+        return answer_of(chunks)
+
+    def leave(self) -> None:
+        """This client is no longer interested. The attempt is cancelled when nobody else waits. No-op after the end."""
+        if not self.ended and not self.has_left:
+            self.has_left = True
+            self._producer.left(self)
+
+    # --- for the producer -------------------------------------------------------------------------------------------
+
+    def stir(self) -> None:
+        """There is news: whoever waits looks again."""
+        self._news.set()
+        self._news = trio.Event()
+
+    def end(self, outcome: Finish | LLMuxError) -> None:
+        """The terminal fact is on disk; no more chunks come."""
+        self._took_ms = self.duration_ms
+        self.ended = True
+        if isinstance(outcome, Finish):
+            self._finish = outcome
+        else:
+            self._failure = outcome
+        self.stir()

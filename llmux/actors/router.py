@@ -1,0 +1,190 @@
+"""Orders routes for a wish. Pure: the same wish, facts, settings and draw give the same order; what was drawn is recorded.
+
+It is no mailbox: reads do not cross mailboxes, and all that routing does is read.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from llmux.actors.facts import Facts
+from llmux.actors.facts.providers import account_key
+from llmux.actors.facts.quotas import rest_of
+from llmux.actors.messages import Wish
+from llmux.config import SMART, ProviderSettings, Settings
+from llmux.failures import ClientFailure, Excluded, ModelUnknown
+
+DRAW_BELOW = 1 << 53
+"""draws are integers below this, which every JSON reader keeps exactly"""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One way to an answer."""
+
+    provider: str
+    account: str
+    model: str
+    weight: int
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the running provider actors know of one account beside the facts. `sentence` says what is wrong ("" = nothing)."""
+
+    installed: bool = True
+    logged_in: bool = True
+    sentence: str = ""
+    models: tuple[str, ...] = ()
+    given_up: bool = False
+
+
+class World(msgspec.Struct, frozen=True):
+    """All that routing looks at, beside the wish."""
+
+    settings: Settings
+    facts: Facts
+    standings: Mapping[str, Standing]
+    """by `provider/account`"""
+    probing: frozenset[str]
+    """`provider/account` that is being tried after its rest"""
+    accepts: Callable[[str, str], bool]
+    """(provider, model) -> whether the adapter takes a model that is not listed"""
+    now: int
+
+
+class Routing(msgspec.Struct, frozen=True):
+    """Candidates in the order in which they are tried, and what was left out. `pinned`: one provider was asked for."""
+
+    candidates: tuple[Route, ...]
+    excluded: tuple[Excluded, ...]
+    pinned: bool
+    draw: int
+
+
+def route(wish: Wish, world: World, draw: int) -> Routing:
+    """The routes for `wish`. Raises ModelUnknown, ProviderUnknown or ClientFailure when it asks for what is not there."""
+    wanted, pinned = _wanted(wish, world)
+    eligible: list[Route] = []
+    excluded: list[Excluded] = []
+    for entry in wanted:
+        reason = exclusion_of(entry, world)
+        if reason is None:
+            eligible.append(entry)
+        else:
+            excluded.append(reason)
+    return Routing(tuple(shuffled(eligible, draw)), tuple(excluded), pinned, draw)
+
+
+def shuffled(routes: list[Route], draw: int) -> list[Route]:
+    """Weighted order without replacement: each place is drawn among the routes left, in proportion to their weights.
+
+    Routes of weight 0 come last, in their configured order. One integer holds all the chance there is.
+    """
+    left = [entry for entry in routes if entry.weight > 0]
+    order: list[Route] = []
+    while left:
+        draw, point = divmod(draw, sum(entry.weight for entry in left))
+        for index, entry in enumerate(left):
+            if point < entry.weight:
+                order.append(left.pop(index))
+                break
+            point -= entry.weight
+    return order + [entry for entry in routes if entry.weight == 0]
+
+
+def _wanted(wish: Wish, world: World) -> tuple[list[Route], bool]:
+    settings = world.settings
+    provider, model = _named(wish, settings)
+    if provider:
+        if model and not offers(provider, model, world):
+            raise ModelUnknown(model, known_models(world, provider))
+        return _routes(provider, model, settings.providers[provider]), True
+    enabled = {name: entry for name, entry in settings.providers.items() if entry.enabled}
+    if not model:
+        return [each for name, entry in enabled.items() for each in _routes(name, "", entry)], False
+    offering = [name for name in enabled if offers(name, model, world)]
+    if not offering:
+        raise ModelUnknown(model, known_models(world))
+    return [each for name in offering for each in _routes(name, model, enabled[name])], True
+
+
+def _named(wish: Wish, settings: Settings) -> tuple[str, str]:
+    """The provider and the model that the wish names, "" where it leaves them open; aliases are followed once."""
+    model = "" if wish.model in SMART else settings.aliases.get(wish.model, wish.model)
+    if wish.provider:
+        provider = settings.provider_named(wish.provider)
+        return provider, model.removeprefix(f"{provider}/")
+    head, slash, rest = model.partition("/")
+    head = settings.stand_ins.get(head, head)
+    if slash and head in settings.providers and settings.providers[head].enabled:
+        if not rest:
+            raise ClientFailure(f"The model '{head}/' names a provider but no model.", param="model")
+        return head, "" if rest in SMART else rest
+    return "", model
+
+
+def _routes(name: str, model: str, provider: ProviderSettings) -> list[Route]:
+    return [
+        Route(name, account.name, model or provider.default_model, provider.weight) for account in provider.accounts
+    ]
+
+
+def offers(name: str, model: str, world: World) -> bool:
+    """Whether the provider `name` can be asked for `model`."""
+    provider = world.settings.providers[name]
+    if model == provider.default_model or model in provider.models or world.accepts(name, model):
+        return True
+    return any(
+        model in standing.models
+        for account in provider.accounts
+        if (standing := world.standings.get(account_key(name, account.name))) is not None
+    )
+
+
+def known_models(world: World, only: str = "") -> tuple[str, ...]:
+    """The models that can be asked for by name, of all enabled providers or of `only` one."""
+    names: dict[str, None] = {}
+    for name, provider in world.settings.providers.items():
+        if provider.enabled and (not only or name == only):
+            names.update(dict.fromkeys((provider.default_model, *provider.models)))
+            for account in provider.accounts:
+                standing = world.standings.get(account_key(name, account.name))
+                names.update(dict.fromkeys(standing.models if standing is not None else ()))
+    return tuple(filter(None, names))
+
+
+def exclusion_of(entry: Route, world: World) -> Excluded | None:
+    """Why this route cannot be taken now, or None when it can."""
+    key = account_key(entry.provider, entry.account)
+    standing = world.standings.get(key, Standing())
+    facts = world.facts.providers.get(key)
+    rest = rest_of(world.facts.quotas, entry.provider, entry.account, entry.model)
+
+    def because(reason: str, sentence: str, until: int | None = None) -> Excluded:
+        return Excluded(entry.provider, entry.account, entry.model, reason, sentence, until)
+
+    if standing.given_up:
+        return because("crashed", "Its actor crashed too often; restart the gateway.")
+    if not standing.installed:
+        return because("not_installed", standing.sentence)
+    if not standing.logged_in:
+        return because("logged_out", standing.sentence)
+    if facts is not None and facts.refused:
+        return because(facts.refused, standing.sentence or _REFUSED[facts.refused])
+    if rest is not None and rest.until > world.now:
+        return because(rest.kind, _RESTING.get(rest.kind, "It failed and rests for a while."), rest.until)
+    if rest is not None and key in world.probing:
+        return because("half_open", "Its rest is over and another request is trying it.", world.now + 1000)
+    return None
+
+
+_REFUSED = {
+    "logged_out": "Its login was refused; log in again.",
+    "ineligible": "Its account may not use it.",
+}
+_RESTING = {
+    "quota_exhausted": "Its quota is spent.",
+    "rate_limited": "It asked for fewer requests.",
+    "overloaded": "It is overloaded.",
+    "unavailable": "It could not be reached.",
+    "timed_out": "It did not answer in time.",
+}

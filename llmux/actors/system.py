@@ -1,0 +1,364 @@
+"""The house: opens the log and all actors in order, answers wishes, and closes everything in reverse."""
+
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+import structlog
+import trio
+
+from llmux import __version__, events, migrations
+from llmux.actors.cache import Cache, CachedAnswer
+from llmux.actors.facts import EMPTY, Facts, evolve
+from llmux.actors.facts.providers import account_key
+from llmux.actors.fingerprints import Fingerprints, install_secret
+from llmux.actors.flight import Crew, Flight, event_of
+from llmux.actors.health import Health, health_of
+from llmux.actors.journal import Journal
+from llmux.actors.key_registry import KeyRegistry, KeyRing
+from llmux.actors.ladder import Ladder
+from llmux.actors.messages import Wish
+from llmux.actors.provider import Provider
+from llmux.actors.quota_tracker import QuotaTracker
+from llmux.actors.request import Request
+from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
+from llmux.actors.supervisor import Supervisor
+from llmux.clock import Clock
+from llmux.config import Account, Settings
+from llmux.events import NewEvent, RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
+from llmux.eventstore import Reader, open_store, own_directory
+from llmux.failures import LLMuxError, NoRoute, Overloaded, ShuttingDown
+from llmux.metrics import Metrics
+from llmux.prompts import Chunk, Finish, Usage, size_bytes
+from llmux.providers.adapter import Adapter, Place
+from llmux.providers.registry import adapter_for
+
+log = structlog.get_logger()
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """A model that can be asked for by name."""
+
+    id: str
+    provider: str
+    default: bool
+    weight: int
+
+
+class System:
+    """The running gateway, without its HTTP door. Made by `open_system`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        journal: Journal,
+        metrics: Metrics,
+        fingerprints: Fingerprints,
+        environ: Mapping[str, str],
+    ):
+        self.settings = settings
+        self.clock = clock
+        self.metrics = metrics
+        self.closing = False
+        """the stop has begun: no new work is taken on"""
+        self.journal = journal
+        self.supervisor = Supervisor(journal, clock, settings.limits)
+        self.key_registry = KeyRegistry(journal, settings, clock)
+        self.tracker = QuotaTracker(journal, settings, clock)
+        self.cache = Cache(journal, settings, clock)
+        self.providers = {
+            name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
+        }
+        self._fingerprints = fingerprints
+        self._flights: dict[str, Flight] = {}
+        self._joinable: dict[str, Flight] = {}
+        self._nursery: trio.Nursery | None = None
+        self._began = clock.monotonic()
+        metrics.read(
+            active=lambda: self.active_requests,
+            uptime_s=lambda: self.uptime_ms / 1000,
+            position=lambda: self.facts.position,
+        )
+
+    def __repr__(self) -> str:
+        state = "closing" if self.closing else "open"
+        return f"<System {state} position={self.facts.position} flights={len(self._flights)}>"
+
+    # --- what others read -------------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> Facts:
+        """Everything that follows from the log as of now."""
+        return self.journal.facts
+
+    @property
+    def keys(self) -> KeyRing:
+        """Tells whose credential one is."""
+        return KeyRing(self.facts.keys, self.settings)
+
+    @property
+    def active_requests(self) -> int:
+        return len(self.facts.requests.open)
+
+    @property
+    def uptime_ms(self) -> int:
+        return int((self.clock.monotonic() - self._began) * 1000)
+
+    def health(self) -> Health:
+        """How everything is, for people and probes."""
+        return health_of(self)
+
+    def models(self) -> tuple[ModelEntry, ...]:
+        """Every model that can be asked for by name, the configured ones first."""
+        entries: dict[tuple[str, str], ModelEntry] = {}
+        for name, provider in self.settings.providers.items():
+            if not provider.enabled:
+                continue
+            listed = [model for account in provider.accounts for model in self.standing(name, account.name).models]
+            for model in (provider.default_model, *provider.models, *listed):
+                if model:
+                    entry = ModelEntry(model, name, model == provider.default_model, provider.weight)
+                    entries.setdefault((name, model), entry)
+        return tuple(entries.values())
+
+    def standing(self, provider: str, account: str) -> Standing:
+        """What the running actor of this account knows beside the facts."""
+        actor = self.providers[provider]
+        if provider in self.supervisor.degraded:
+            return msgspec.structs.replace(actor.standing(account), given_up=True)
+        return actor.standing(account)
+
+    # --- wishes -----------------------------------------------------------------------------------------------------
+
+    def request(self, wish: Wish) -> Request:
+        """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
+
+        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded or ShuttingDown. Returns at once; what goes
+        wrong later is raised by the request.
+        """
+        if self.closing or self._nursery is None:
+            raise ShuttingDown("The gateway is stopping.")
+        routing = route(wish, self.world(), self.clock.draw(DRAW_BELOW))
+        fingerprint = self._fingerprints.of(wish)
+        if wish.use_cache:
+            cached = self.cache.look(fingerprint)
+            if cached is not None:
+                return self._from_cache(wish, fingerprint, cached, routing)
+            flight = self._joinable.get(fingerprint)
+            if flight is not None and not flight.ending:
+                return self._join(wish, flight, routing)
+        if not routing.candidates:
+            raise NoRoute(routing.excluded, self.clock.now())
+        if len(self._flights) >= self.settings.limits.flights_max:
+            raise Overloaded("Too many requests are under way.")
+        return self._fly(wish, fingerprint, routing)
+
+    def world(self) -> World:
+        """All that routing looks at, as of now."""
+        standings = {
+            account_key(name, account.name): self.standing(name, account.name)
+            for name, provider in self.settings.providers.items()
+            if provider.enabled
+            for account in provider.accounts
+        }
+        return World(self.settings, self.facts, standings, self.tracker.probing, self._accepts, self.clock.now())
+
+    def _accepts(self, provider: str, model: str) -> bool:
+        return self.providers[provider].accepts(model)
+
+    def _fly(self, wish: Wish, fingerprint: str, routing: Routing) -> Request:
+        assert self._nursery is not None
+        crew = Crew(
+            self.settings, self.clock, self.journal, self.tracker, self.cache, self.providers, self._nursery.start_soon
+        )
+        flight = Flight(self.clock.new_id(), fingerprint, routing, crew, self._landed)
+        request = Request(self.clock.new_id(), wish, "flight", flight, self.clock)
+        flight.board(request)
+        self._flights[flight.id] = flight
+        if wish.use_cache:
+            self._joinable[fingerprint] = flight
+        accepted = _accepted(wish, fingerprint, routing, flight.id, "miss" if wish.use_cache else "off")
+        most_ms = self.settings.request_timeout_ms
+        self._nursery.start_soon(flight.run, accepted, min(wish.timeout_ms or most_ms, most_ms))
+        return request
+
+    def _landed(self, flight: Flight) -> None:
+        self._flights.pop(flight.id, None)
+        if self._joinable.get(flight.fingerprint) is flight:
+            del self._joinable[flight.fingerprint]
+
+    def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
+        assert self._nursery is not None
+        request = Request(self.clock.new_id(), wish, "joined", flight, self.clock)
+        flight.hold()
+        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss")
+        self._nursery.start_soon(flight.join, request, accepted)
+        return request
+
+    def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
+        assert self._nursery is not None
+        request = Request(self.clock.new_id(), wish, "cache", _Held(cached), self.clock)
+        self._nursery.start_soon(self._serve_cached, request, cached, _accepted(wish, fingerprint, routing, "", "hit"))
+        return request
+
+    async def _serve_cached(self, request: Request, cached: CachedAnswer, accepted: RequestAccepted) -> None:
+        finish = cached.chunks[-1]
+        assert isinstance(finish, Finish)
+        completed = RequestCompleted(
+            provider=cached.provider,
+            account=cached.account,
+            model=cached.model,
+            finish=finish.reason,
+            attempts=0,
+            duration_ms=request.duration_ms,
+            usage=Usage(),
+            source="cache",
+        )
+        try:
+            with trio.CancelScope(shield=True):
+                await self.journal.append(*(event_of(request, fact, self.clock) for fact in (accepted, completed)))
+        except LLMuxError as failure:
+            request.end(failure)
+        else:
+            request.end(finish)
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, ladder: Ladder) -> None:
+        """Starts everything in order; what a crash left open is closed before anything new begins."""
+        await ladder.start(self.journal.run)
+        started = events.GatewayStarted(version=__version__, routing=self.settings.routing())
+        abandoned = [
+            NewEvent(
+                f"request-{id}", events.RequestAbandoned(flight=request.flight), self.clock.new_id(), correlation_id=id
+            )
+            for id, request in sorted(self.facts.requests.open.items())
+        ]
+        await self.journal.append(NewEvent("gateway", started, self.clock.new_id()), *abandoned)
+        for actor in (self.key_registry, self.tracker, self.cache):
+            await ladder.start(self.supervisor.watch, actor)
+        await ladder.start(self._run_providers)
+        await ladder.start(self._run_flights)
+
+    async def stop(self, ladder: Ladder) -> None:
+        """Stops what is under way, then everything else in reverse; the last event is GatewayStopped."""
+        self.closing = True
+        for flight in list(self._flights.values()):
+            flight.stop()
+        await ladder.stop(down_to=1)
+        for actor in (*self.providers.values(), self.cache, self.tracker, self.key_registry):
+            actor.leave(ShuttingDown("The gateway is stopping."))
+        stopped = events.GatewayStopped(reason="stop")
+        try:
+            await self.journal.append(NewEvent("gateway", stopped, self.clock.new_id()))
+        except LLMuxError as failure:
+            log.error("the stop could not be recorded", code=failure.code)
+        await ladder.stop()
+        self.journal.leave(ShuttingDown("The gateway is stopping."))
+
+    async def _run_providers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            async with (
+                trio.open_nursery() as starting
+            ):  # side by side: each looks whether it is installed and logged in
+                for provider in self.providers.values():
+                    starting.start_soon(nursery.start, partial(self.supervisor.watch, provider))
+            task_status.started()
+
+    async def _run_flights(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()  # cancelled, every flight still lands: its last facts are shielded
+
+    def _provider(self, name: str, environ: dict[str, str]) -> Provider:
+        settings, limits = self.settings.providers[name], self.settings.limits
+
+        def adapter(account: Account) -> Callable[[], Adapter]:
+            directory = self.settings.data_dir / "providers" / name / account.name
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return partial(adapter_for, Place(name, settings, account, limits, directory, environ, self.clock))
+
+        adapters = {account.name: adapter(account) for account in settings.accounts}
+        return Provider(name, settings, limits, adapters, self.journal, self.tracker, self.clock)
+
+
+class _Held:
+    """A cached answer as something that requests read from."""
+
+    def __init__(self, cached: CachedAnswer):
+        self.provider, self.account, self.model = cached.provider, cached.account, cached.model
+        self.attempts = 0
+        self.chunks: list[Chunk] = list(cached.chunks[:-1])
+
+    def left(self, request: Request) -> None:
+        """Nothing is under way that could be stopped."""
+
+
+def _accepted(wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str) -> RequestAccepted:
+    return RequestAccepted(
+        endpoint=wish.endpoint,
+        model=wish.model[:200],
+        stream=wish.stream,
+        pinned=routing.pinned,
+        fingerprint=fingerprint,
+        prompt_bytes=size_bytes(wish.prompt),
+        flight=flight,
+        candidates=[RouteTaken(each.provider, each.account, each.model, each.weight) for each in routing.candidates],
+        exclusions=[
+            RouteExcluded(each.provider, each.account, each.model, each.reason, each.until) for each in routing.excluded
+        ],
+        draw=routing.draw,
+        cache=cache,
+    )
+
+
+@asynccontextmanager
+async def open_system(
+    settings: Settings, clock: Clock, *, environ: Mapping[str, str] | None = None
+) -> AsyncGenerator[System, None]:
+    """Opens the gateway: owns the data directory, migrates, replays, closes what a crash left open, starts the actors.
+
+    Leaving the block closes it in reverse: flights, providers, the other actors, the journal, the store. To stop in good
+    order, leave the block; cancelling it from outside is a crash, after which the next start cleans up. Raises LLMuxError
+    where the gateway cannot be opened, and an ExceptionGroup with whatever crashed the journal.
+    """
+    limits = settings.limits
+    with own_directory(settings.data_dir):
+        migrations.upgrade(settings.data_dir / "events.db")
+        async with open_store(settings.data_dir, clock=clock, limits=limits) as store:
+            facts = await replay(store, limits.read_rows_max)
+            metrics = Metrics(_model_names(settings))
+            journal = Journal(store, facts, limits, metrics.observe)
+            secret = install_secret(settings.secret, settings.data_dir, clock)
+            system = System(settings, clock, journal, metrics, Fingerprints(secret), environ or os.environ)
+            raised: BaseException | None = None
+            async with trio.open_nursery() as nursery:
+                ladder = Ladder(nursery)
+                await system.start(ladder)
+                try:
+                    yield system
+                except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
+                    raised = error
+                await system.stop(ladder)
+            if raised is not None:
+                raise raised
+
+
+async def replay(reader: Reader, page: int, *, until: int | None = None) -> Facts:
+    """The facts that follow from the log, up to and including position `until`. Raises UnknownEvent."""
+    facts = EMPTY
+    while until is None or facts.position < until:
+        rows = page if until is None else min(page, until - facts.position)
+        recorded = await reader.read(after=facts.position, limit=rows)
+        if not recorded:
+            break
+        facts = evolve(facts, recorded)
+    return facts
+
+
+def _model_names(settings: Settings) -> frozenset[str]:
+    return frozenset(model for each in settings.providers.values() for model in (each.default_model, *each.models))

@@ -1,0 +1,135 @@
+"""Prometheus: counters are a projection of the events, gauges read what is there when they are scraped."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from llmux.events import (
+    ActorRestarted,
+    AttemptFailed,
+    AttemptSucceeded,
+    RecordedEvent,
+    RequestAccepted,
+    RequestCompleted,
+    RequestFailed,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+OTHER = "other"
+
+
+class Metrics:
+    """All metrics of one gateway, in a registry of their own.
+
+    `models` are the label values that `model` may have; anything else counts as "other", so that labels stay bounded.
+    """
+
+    def __init__(self, models: frozenset[str]):
+        self._models = models
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "llmux_requests_total",
+            "Requests that ended, by how they ended",
+            ("provider", "model", "status"),
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "llmux_latency_seconds",
+            "From acceptance to the whole answer",
+            ("provider",),
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._first = Histogram(
+            "llmux_time_to_first_chunk_seconds",
+            "From the start of an attempt to its first chunk",
+            ("provider",),
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "llmux_tokens_total", "Tokens as the providers count them", ("provider", "type"), registry=registry
+        )
+        self._hits = Counter("llmux_cache_hits_total", "Requests that were answered from the cache", registry=registry)
+        self._misses = Counter(
+            "llmux_cache_misses_total", "Requests that the cache had no answer for", registry=registry
+        )
+        self._errors = Counter(
+            "llmux_errors_total", "Attempts that failed, by kind", ("provider", "type"), registry=registry
+        )
+        self._rejected = Counter(
+            "llmux_rejected_total",
+            "Requests refused at the door, which make no event",
+            ("endpoint", "code"),
+            registry=registry,
+        )
+        self._events = Counter("llmux_events_total", "Events recorded since the start", registry=registry)
+        self._restarts = Counter(
+            "llmux_actor_restarts_total", "Actors started again after a crash", ("actor",), registry=registry
+        )
+        self._active = Gauge("llmux_active_requests", "Requests without their terminal fact", registry=registry)
+        self._uptime = Gauge("llmux_uptime_seconds", "Seconds since the gateway started", registry=registry)
+        self._position = Gauge("llmux_log_position", "Position of the last event in the log", registry=registry)
+
+    def read(self, *, active: Callable[[], int], uptime_s: Callable[[], float], position: Callable[[], int]) -> None:
+        """Says where the gauges read from."""
+        self._active.set_function(active)
+        self._uptime.set_function(uptime_s)
+        self._position.set_function(position)
+
+    def render(self) -> bytes:
+        """Everything in the Prometheus text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def rejected(self, endpoint: str, code: str) -> None:
+        """A request was refused at the door. `endpoint` is a route template or "unknown", never a path from the wire."""
+        self._rejected.labels(endpoint, code).inc()
+
+    def observe(self, recorded: Iterable[RecordedEvent]) -> None:
+        """Counts what was recorded."""
+        for event in recorded:
+            self._events.inc()
+            if event.type in _COUNTED:
+                self._count(event)
+
+    def _model(self, model: str) -> str:
+        return model if model in self._models else OTHER
+
+    def _count(self, event: RecordedEvent) -> None:
+        match event.fact:
+            case RequestAccepted() as fact:
+                if fact.cache == "hit":
+                    self._hits.inc()
+                elif fact.cache == "miss":
+                    self._misses.inc()
+            case RequestCompleted() as fact:
+                self._requests.labels(fact.provider, self._model(fact.model), "success").inc()
+                self._latency.labels(fact.provider).observe(fact.duration_ms / 1000)
+            case RequestFailed() as fact:
+                self._requests.labels("", "", "error").inc()
+            case AttemptSucceeded() as fact:
+                self._first.labels(fact.provider).observe(fact.first_chunk_ms / 1000)
+                self._tokens.labels(fact.provider, "prompt").inc(fact.usage.input_tokens)
+                self._tokens.labels(fact.provider, "completion").inc(fact.usage.output_tokens)
+            case AttemptFailed() as fact:
+                self._errors.labels(fact.provider, fact.kind).inc()
+            case ActorRestarted() as fact:
+                self._restarts.labels(fact.actor).inc()
+            case _:
+                self._requests.labels("", "", "cancelled").inc()
+
+
+_COUNTED = frozenset(
+    {
+        "RequestAccepted",
+        "RequestCompleted",
+        "RequestFailed",
+        "RequestCancelled",
+        "RequestAbandoned",
+        "AttemptSucceeded",
+        "AttemptFailed",
+        "ActorRestarted",
+    }
+)
