@@ -123,6 +123,8 @@ class Limits(Struct, frozen=True):
     stderr_tail_bytes_max: int = 16 * 1024
     stop_ms_max: int = 1_000
     """how long a process may take to end after SIGTERM before SIGKILL follows"""
+    call_ms_max: int = 15_000
+    """how long a provider's program may take to acknowledge one call of its own protocol (not to answer a prompt)"""
     probe_ms_max: int = 10_000
     probe_interval_ms: int = 60_000
     cooldown_ms_max: int = 7 * 24 * 3_600_000
