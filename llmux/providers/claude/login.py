@@ -1,0 +1,164 @@
+"""Where Claude Code finds its login, what its process is given, and whether it can be used. The CLI owns its credentials:
+here they are only looked at, never read for their content, renewed or copied."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import msgspec
+import trio
+
+from llmux.failures import ProviderFailure
+from llmux.providers import process
+from llmux.providers.adapter import Place, Readiness
+from llmux.providers.claude import signs
+
+TESTED_MIN = (2, 1, 197)
+INSTALL = "Type: npm install -g @anthropic-ai/claude-code@2.1.197"
+
+LOGIN_VARIABLE = "CLAUDE_CODE_OAUTH_TOKEN"
+CONFIG_DIR = "CLAUDE_CONFIG_DIR"
+API_TIMEOUT = "API_TIMEOUT_MS"
+
+QUIET = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",  # "@path" in a prompt would read the file
+    "CLAUDE_CODE_MAX_RETRIES": "1",  # 0 would also switch off the renewal of the login after a 401
+    "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # a cut answer would be asked for again, unseen
+    "CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP": "1",
+    "CLAUDE_CODE_BLOCKING_LIMIT_OVERRIDE": "100000000",  # only the API decides what is too long
+    "DISABLE_AUTOUPDATER": "1",
+}
+
+
+def environment(place: Place) -> dict[str, str]:
+    """The whole environment of the CLI's process: constants, the login, and `settings.env` over both.
+
+    An account with its own config directory never sees the gateway's token, which would win over its login.
+    """
+    patience_ms = max(120_000, place.settings.first_byte_ms_max + 10_000)  # the actor's deadline comes first
+    given = {**QUIET, API_TIMEOUT: str(patience_ms), **_login(place), **place.settings.env}
+    return process.minimal_environment(place.environ, given)
+
+
+def api_timeout_ms(env: dict[str, str]) -> int:
+    """How long the CLI itself waits for the first byte of an answer."""
+    text = env.get(API_TIMEOUT, "")
+    return int(text) if text.isascii() and text.isdigit() else 600_000  # the CLI's own default
+
+
+def _login(place: Place) -> dict[str, str]:
+    if place.account.config_dir:
+        return {CONFIG_DIR: str(Path(place.account.config_dir).expanduser().absolute())}
+    token, config_dir = place.environ.get(LOGIN_VARIABLE), place.environ.get(CONFIG_DIR)
+    if token:  # needs no stored login, so the CLI's own files stay inside our directory
+        return {LOGIN_VARIABLE: token, CONFIG_DIR: str(private_config_dir(place))}
+    return {CONFIG_DIR: config_dir} if config_dir else {}
+
+
+def private_config_dir(place: Place) -> Path:
+    """Where a CLI that logs in with a token keeps its files."""
+    return place.directory / "config"
+
+
+def empty_dir(place: Place) -> Path:
+    """The working directory of every process: empty, and not writable for it."""
+    return place.directory / "empty"
+
+
+def prepare(place: Place) -> None:
+    """Makes the directories that the processes need."""
+    private_config_dir(place).mkdir(mode=0o700, parents=True, exist_ok=True)
+    empty_dir(place).mkdir(mode=0o500, parents=True, exist_ok=True)
+
+
+def program(place: Place) -> Path | None:
+    """The CLI, or None when it is not installed."""
+    return process.find(place.settings.command, environment(place).get("PATH", ""))
+
+
+# --- the probe -----------------------------------------------------------------------------------------------------
+
+
+class _Status(msgspec.Struct):
+    """What `claude auth status` prints, as far as it matters."""
+
+    loggedIn: bool = False
+
+
+async def probe(place: Place) -> Readiness:
+    """Looks for the program, its version and its login. Asks nobody but the program; never raises."""
+    command = place.settings.command
+    found = program(place)
+    if found is None:
+        return Readiness(False, False, sentence=f"The program '{command}' is not installed or not on PATH. {INSTALL}")
+    seconds = place.limits.probe_ms_max / 1000
+    readiness = Readiness(True, False, sentence=f"'{command}' did not answer within {seconds:g} s.")
+    with trio.move_on_after(seconds):
+        try:
+            readiness = await _ask(place, found)
+        except ProviderFailure as failure:
+            readiness = Readiness(True, False, sentence=f"'{command}' cannot be used. {failure}")
+    return readiness
+
+
+async def _ask(place: Place, found: Path) -> Readiness:
+    prepare(place)
+    env, cwd, limits = environment(place), empty_dir(place), place.limits
+    _, said = await process.output_of([str(found), "--version"], env=env, cwd=cwd, limits=limits)
+    match = re.match(rb"(\d+)\.(\d+)\.(\d+)\b.*Claude Code", said)
+    if match is None:
+        return Readiness(True, False, sentence=f"'{found}' does not answer like Claude Code. {INSTALL}")
+    numbers = tuple(int(part) for part in match.groups())
+    version, stamp = ".".join(map(str, numbers)), login_stamp(env)
+    _, said = await process.output_of([str(found), "auth", "status"], env=env, cwd=cwd, limits=limits)
+    try:
+        logged_in = msgspec.json.decode(said, type=_Status).loggedIn
+    except msgspec.DecodeError:
+        return Readiness(True, False, version, f"'{found} auth status' cannot be understood. {INSTALL}", stamp)
+    if not logged_in:
+        return Readiness(True, False, version, f"Claude Code is not logged in. {_log_in(place)}", stamp)
+    return Readiness(True, True, version, _warning(numbers, env), stamp)
+
+
+def _log_in(place: Place) -> str:
+    if place.account.config_dir:
+        return f"Type: {CONFIG_DIR}={_login(place)[CONFIG_DIR]} claude auth login"
+    return signs.LOG_IN
+
+
+def _warning(numbers: tuple[int, ...], env: dict[str, str]) -> str:
+    """What is wrong although the provider can be used."""
+    if numbers < TESTED_MIN:
+        oldest = ".".join(map(str, TESTED_MIN))
+        return f"Claude Code is older than {oldest}, the oldest version that LLMux is tested with. {INSTALL}"
+    file = credentials(env)
+    if (
+        not env.get(LOGIN_VARIABLE)
+        and file.exists()
+        and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+    ):
+        return (
+            f"{file.parent} is read-only: Claude Code cannot renew its login there and will be logged out within hours. "
+            f"Mount it writable, or type: claude setup-token   and set {LOGIN_VARIABLE}."
+        )
+    return ""
+
+
+def credentials(env: dict[str, str]) -> Path:
+    """The file that the CLI keeps its login in."""
+    folder = env.get(CONFIG_DIR)
+    return (Path(folder) if folder else Path(env.get("HOME", "/")) / ".claude") / ".credentials.json"
+
+
+def login_stamp(env: dict[str, str]) -> str:
+    """Changes when somebody logs in again: a hash of the token, or time and size of the credentials file ("" = neither)."""
+    token = env.get(LOGIN_VARIABLE)
+    if token:
+        return "token-" + hashlib.sha256(token.encode()).hexdigest()[:16]
+    try:
+        status = credentials(env).stat()
+    except OSError:
+        return ""
+    return f"file-{status.st_mtime_ns}-{status.st_size}"
