@@ -1,0 +1,31 @@
+"""The event log: append, read, verify. All that the rest of LLMux may use of it is named here."""
+
+from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
+from llmux.eventstore.chain import EMPTY, GENESIS, Head
+from llmux.eventstore.lock import own_directory
+from llmux.eventstore.reader import Reader, open_reader
+from llmux.eventstore.sqlite import FILE
+from llmux.eventstore.store import Store, StoreStatistics, open_store
+from llmux.eventstore.table import REVISION
+from llmux.eventstore.verify import Verified, verify
+
+__all__ = [
+    "ANY",
+    "EMPTY",
+    "FILE",
+    "GENESIS",
+    "NO_STREAM",
+    "REVISION",
+    "Append",
+    "Appended",
+    "Head",
+    "Outcome",
+    "Reader",
+    "Store",
+    "StoreStatistics",
+    "Verified",
+    "open_reader",
+    "open_store",
+    "own_directory",
+    "verify",
+]

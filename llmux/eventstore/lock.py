@@ -1,0 +1,56 @@
+"""Who owns a data directory: one process, by an exclusive lock that ends with it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from llmux.failures import ConfigurationWrong, DirectoryInUse
+
+FILE = "lock"
+
+
+@contextmanager
+def own_directory(directory: Path) -> Iterator[Path]:
+    """Makes the directory (mode 0700) if there is none, and owns it until the block is left or the process ends.
+
+    Yields the directory. Raises DirectoryInUse, which names the owner's process id, or ConfigurationWrong when the directory
+    cannot be made or written. Nothing is changed in either case.
+    """
+    descriptor = _opened(directory)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryInUse(
+                f"The data directory {directory} is in use by {_owner(descriptor)}. One gateway owns it at a time: "
+                "stop the other one, or set LLMUX_DATA_DIR to another directory."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            yield directory
+        finally:
+            with suppress(OSError):  # the file stays: whoever waits for the lock waits for this very file
+                os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(directory: Path) -> int:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        return os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationWrong(
+            f"The data directory {directory} cannot be used: {error.strerror}. "
+            "Set LLMUX_DATA_DIR to a directory that this user can write."
+        ) from None
+
+
+def _owner(descriptor: int) -> str:
+    text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+    return f"process {text}" if text.isdigit() else "another process"

@@ -1,0 +1,140 @@
+"""Reading the log: by position, by stream, by filter. Takes no lock and writes nothing, whoever else has the file open."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from llmux.config import Limits
+from llmux.events import RecordedEvent
+from llmux.eventstore import sqlite
+from llmux.eventstore.append import NO_STREAM
+from llmux.eventstore.chain import Head
+from llmux.eventstore.table import EVENTS, REVISION, event_of, query
+from llmux.eventstore.thread import LoopThread, open_thread
+from llmux.failures import SchemaUnknown, printable
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Reads a log. Every method runs one short transaction on a connection that cannot write; raises StoreFailure."""
+
+    def __init__(self, path: Path, engine: AsyncEngine, thread: LoopThread, limits: Limits):
+        self.path = path
+        self._reading = engine
+        self._thread = thread
+        self.limits = limits
+
+    def __repr__(self) -> str:
+        return f"<Reader {self.path}>"
+
+    async def _ask(self, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async def work() -> T:
+            try:
+                async with self._reading.connect() as connection:
+                    return await question(connection)
+            except sqlite.DATABASE_ERRORS as error:
+                raise sqlite.failure_of(error) from error
+
+        return await self._thread.run(work)
+
+    async def read(
+        self,
+        *,
+        limit: int,
+        after: int = 0,
+        until: int | None = None,
+        stream: str | None = None,
+        types: Collection[str] = (),
+        principal: str | None = None,
+        correlation_id: str | None = None,
+    ) -> list[RecordedEvent]:
+        """At most `limit` (1 to `read_rows_max`) events with `after` < position <= `until`, in the order of positions.
+
+        Every filter that is given must match. Fewer than `limit` events mean that there are no more (yet).
+        Raises ValueError for another limit, LogDamaged for a row that is no event.
+        """
+        if not 1 <= limit <= self.limits.read_rows_max:
+            raise ValueError(f"a page has 1 to {self.limits.read_rows_max} events, not {limit}")
+        chosen = query(
+            after=after,
+            until=until,
+            limit=limit,
+            stream=stream,
+            types=types,
+            principal=principal,
+            correlation_id=correlation_id,
+        )
+
+        async def page(connection: AsyncConnection) -> list[RecordedEvent]:
+            return [event_of(row) for row in await connection.execute(chosen)]
+
+        return await self._ask(page)
+
+    async def version(self, stream: str) -> int:
+        """The version of the stream's last event, or NO_STREAM."""
+
+        async def last(connection: AsyncConnection) -> int:
+            chosen = select(func.max(EVENTS.c.version)).where(EVENTS.c.stream == stream)
+            found = (await connection.execute(chosen)).scalar_one()
+            return NO_STREAM if found is None else int(found)
+
+        return await self._ask(last)
+
+    async def head_on_disk(self) -> Head:
+        """The head as the file has it now."""
+        return await self._ask(sqlite.head_of)
+
+    async def ends(self) -> tuple[int, int]:
+        """The last position there is, and the last position that was ever written: equal, unless a tail was cut off."""
+        return await self._ask(sqlite.ends)
+
+    async def version_gap(self, after: int, until: int) -> int | None:
+        """The first position in `after` < position <= `until` whose version does not follow the one before, or None."""
+        return await self._ask(lambda connection: sqlite.version_gap(connection, after, until))
+
+    async def integrity(self) -> str:
+        """What SQLite's check of the whole file, indices included, finds first: "ok" when all is well."""
+        return await self._ask(sqlite.integrity)
+
+    async def check_schema(self) -> None:
+        """Raises SchemaUnknown unless the tables are those that this program knows."""
+        found = await self._ask(_revision)
+        if found != REVISION:
+            raise SchemaUnknown(
+                f"{self.path} has tables of version '{printable(found, 40)}', and this program knows version {REVISION}. "
+                "If the log is older, start the gateway once to bring it up to date; if it is newer, use a newer LLMux."
+            )
+
+
+async def _revision(connection: AsyncConnection) -> str:
+    found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    return ", ".join(sorted(str(row[0]) for row in found))
+
+
+@asynccontextmanager
+async def open_reader(directory: Path, limits: Limits) -> AsyncGenerator[Reader, None]:
+    """Opens the log in `directory` for reading only, beside a running gateway or without one. Raises StoreFailure."""
+    path = directory / sqlite.FILE
+    async with open_thread() as thread:
+        engine = sqlite.engine_for(path, limits, write=False)
+        try:
+            reader = Reader(path, engine, thread, limits)
+            await reader.check_schema()
+            yield reader
+        finally:
+            await closed(thread, engine)
+
+
+async def closed(thread: LoopThread, *engines: AsyncEngine) -> None:
+    """Closes the connections of the engines. Not cancellable."""
+
+    async def work() -> None:
+        for engine in engines:
+            await engine.dispose()
+
+    await thread.finish(work)

@@ -1,0 +1,165 @@
+"""SQLite's own words: how its files are opened, what is set on a connection, and what its errors mean.
+
+Nothing else in this package is particular to SQLite.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from llmux.config import Limits
+from llmux.eventstore.chain import EMPTY, Head
+from llmux.eventstore.table import packed
+from llmux.failures import LogDamaged, StoreFailure, StoreFull
+
+FILE = "events.db"
+READERS = 2
+"""connections that read while one writes"""
+
+BEGIN = "BEGIN IMMEDIATE"  # takes the write lock at once: what is looked up next cannot change before the commit
+COMMIT = "COMMIT"
+
+_EVERYWHERE = ("foreign_keys = ON", "trusted_schema = OFF", "mmap_size = 0", "recursive_triggers = ON")
+_WRITING = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 1000", "journal_size_limit = 67108864")
+_READING = ("query_only = ON",)
+
+
+def engine_for(path: Path, limits: Limits, *, write: bool) -> AsyncEngine:
+    """An engine for the file at `path`, which must exist: one writing connection, or `READERS` that only read.
+
+    Connections are in autocommit mode, so that a transaction begins and ends exactly where the code says so.
+    """
+    url = URL.create(
+        "sqlite+aiosqlite",
+        database=f"file:{quote(str(path))}",
+        query={"mode": "rw" if write else "ro", "uri": "true"},
+    )
+    engine = create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=1 if write else READERS,
+        max_overflow=0,
+        pool_timeout=max(1, limits.busy_ms_max / 1000),
+        connect_args={"timeout": limits.busy_ms_max / 1000},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def settle(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for setting in (f"busy_timeout = {limits.busy_ms_max}", *_EVERYWHERE, *(_WRITING if write else _READING)):
+            cursor.execute(f"PRAGMA {setting}")
+        cursor.close()
+
+    return engine
+
+
+async def head_of(connection: AsyncConnection) -> Head:
+    """The head of the log on disk."""
+    found = await connection.exec_driver_sql("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
+    row: Any = found.first()
+    return Head(row.position, row.hash) if row is not None else EMPTY
+
+
+async def ends(connection: AsyncConnection) -> tuple[int, int]:
+    """The last position there is, and the last position there ever was (SQLite keeps count), seen at one moment."""
+    found = await connection.exec_driver_sql(
+        "SELECT coalesce(max(position), 0), "
+        "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0) FROM events"
+    )
+    row: Any = found.one()
+    return int(row[0]), int(row[1])
+
+
+async def version_gap(connection: AsyncConnection, after: int, until: int) -> int | None:
+    """The first position in `after` < position <= `until` that does not follow its stream's version before, or None."""
+    found = await connection.exec_driver_sql(
+        "SELECT min(position) FROM events AS event WHERE position > ? AND position <= ? AND version <> 0 AND NOT EXISTS "
+        "(SELECT 1 FROM events AS earlier WHERE earlier.stream = event.stream "
+        "AND earlier.version = event.version - 1 AND earlier.position < event.position)",
+        (after, until),
+    )
+    position: int | None = found.scalar_one()
+    return position
+
+
+async def integrity(connection: AsyncConnection) -> str:
+    """What SQLite's own check of the whole file finds first; "ok" when there is nothing."""
+    found = await connection.exec_driver_sql("PRAGMA integrity_check(1)")
+    return str(found.scalar_one())
+
+
+_LOOK_UP = """
+SELECT 'head', position, hash FROM (SELECT position, hash FROM events ORDER BY position DESC LIMIT 1)
+UNION ALL
+SELECT 'stream', (SELECT max(version) FROM events WHERE stream = wanted.value), wanted.value FROM json_each(?) AS wanted
+UNION ALL
+SELECT 'repeated', position, NULL FROM events WHERE event_id IN ({places})
+"""
+
+
+@lru_cache(maxsize=128)
+def _look_up(ids: int) -> str:
+    return _LOOK_UP.format(places=", ".join("?" * ids))
+
+
+async def look_up(
+    connection: AsyncConnection, streams: Collection[str], ids: Collection[str]
+) -> tuple[Head, dict[str, int], list[int]]:
+    """All that an append has to know, in one statement: the head, the versions of the streams that exist, and the
+    positions of the events that have one of `ids`.
+
+    One statement, because each costs two changes of threads, which is more than SQLite needs to answer it.
+    """
+    rows: Any = await connection.exec_driver_sql(
+        _look_up(len(ids)), (json.dumps(list(streams)), *(packed(id) for id in ids))
+    )
+    head: Head = EMPTY
+    versions: dict[str, int] = {}
+    positions: list[int] = []
+    for what, number, value in rows:
+        if what == "head":
+            head = Head(number, value)
+        elif what == "repeated":
+            positions.append(number)
+        elif number is not None:
+            versions[value] = number
+    return head, versions, positions
+
+
+def failure_of(error: Exception) -> StoreFailure:
+    """What an error of the database means to us. The database's own text stays out of it."""
+    if isinstance(error, StoreFailure):
+        return error
+    if isinstance(error, PoolTimeout):
+        return StoreFailure("The event log is busy: all connections that read it are in use.")
+    original = error.orig if isinstance(error, DBAPIError) else error
+    name = getattr(original, "sqlite_errorname", type(original).__name__)
+    match getattr(original, "sqlite_errorcode", 0) & 0xFF:  # the primary code
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            failure = StoreFailure(f"The event log is busy: another program holds its lock ({name}).")
+            failure.code = "store_busy"
+            return failure
+        case sqlite3.SQLITE_FULL:
+            return StoreFull("The event log cannot grow: the disk, or the room it may take, is full.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return LogDamaged(f"The file of the event log is damaged ({name}). Restore it from a backup.")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StoreFailure("The file of the event log cannot be opened: it is missing, or may not be read here.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return StoreFailure(f"The file of the event log may not be written here ({name}).")
+    if isinstance(original, sqlite3.OperationalError) and "no such table" in str(original):
+        return StoreFailure("The file of the event log has no table of events yet; `llmux serve` makes it.")
+    return StoreFailure(f"The event log failed ({name}).")
+
+
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, ValueError)
+"""What SQLAlchemy, sqlite3 and aiosqlite raise (the last says ValueError when its connection is closed)."""

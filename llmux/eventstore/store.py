@@ -1,0 +1,108 @@
+"""The event log of a gateway: append with group commit, read while writing."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from llmux.clock import Clock
+from llmux.config import Limits
+from llmux.eventstore import sqlite
+from llmux.eventstore.append import Append, Outcome, prepared
+from llmux.eventstore.chain import Head
+from llmux.eventstore.reader import Reader, closed
+from llmux.eventstore.thread import LoopThread, open_thread
+from llmux.eventstore.writer import Writer
+
+
+class StoreStatistics(msgspec.Struct, frozen=True):
+    """What a store has done since it was opened, and how large its files are."""
+
+    position: int
+    """of the head"""
+    transactions: int
+    """commits: each is one fsync"""
+    failed: int
+    """transactions that came to nothing, or whose outcome is unknown"""
+    appends: int
+    events: int
+    repeated: int
+    """appends that were in the log already"""
+    refused: int
+    """appends that got a failure"""
+    database_bytes: int
+    wal_bytes: int
+
+
+class Store(Reader):
+    """An open event log: a `Reader` that also appends. Made by `open_store`; one per data directory."""
+
+    def __init__(self, writer: Writer, reader: Reader, thread: LoopThread, clock: Clock, limits: Limits):
+        super().__init__(reader.path, reader._reading, thread, limits)
+        self._writer = writer
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        counts = self._writer.counts
+        return (
+            f"<Store {self.path} at {self.head.position}: {counts.events} events in {counts.transactions} transactions>"
+        )
+
+    @property
+    def head(self) -> Head:
+        """The end of what this store has committed."""
+        return self._writer.head
+
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        """Records the whole batch in one transaction (one fsync) and returns one outcome per append, in their order.
+
+        An append that is refused (WrongExpectedVersion, EventIdReused, EventMalformed) takes no part and changes nothing
+        for its neighbours. Events that are in the log already, with the same content, are returned as they were recorded
+        and not written again. When the transaction fails, every other append gets its failure: StoreFull, LogDamaged,
+        OutcomeUnknown or a plain StoreFailure (code "store_busy" when another program holds the lock).
+
+        Failures are returned, not raised. A caller that is cancelled does not hear of the outcome, but the transaction goes
+        on, and the next append waits for it.
+        """
+        entries = [prepared(append) for append in batch]
+        now = self._clock.now()  # here, because a clock belongs to trio's thread
+        return await self._thread.run(lambda: self._writer.append(entries, now))
+
+    def statistics(self) -> StoreStatistics:
+        """Counts since the opening, and sizes of the files now."""
+        counts = msgspec.structs.asdict(self._writer.counts)
+        return StoreStatistics(
+            position=self.head.position,
+            **counts,
+            database_bytes=_size_bytes(self.path),
+            wal_bytes=_size_bytes(self.path.with_name(f"{self.path.name}-wal")),
+        )
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+@asynccontextmanager
+async def open_store(directory: Path, *, clock: Clock, limits: Limits) -> AsyncGenerator[Store, None]:
+    """Opens the log in `directory`, whose tables exist and which this process owns (`own_directory`). Raises StoreFailure.
+
+    Leaving the block waits for the append under way and closes the files.
+    """
+    path = directory / sqlite.FILE
+    async with open_thread() as thread:
+        writing = sqlite.engine_for(path, limits, write=True)
+        reading = sqlite.engine_for(path, limits, write=False)
+        writer = Writer(writing)
+        reader = Reader(path, reading, thread, limits)
+        try:
+            await reader.check_schema()
+            await thread.run(writer.open)
+            yield Store(writer, reader, thread, clock, limits)
+        finally:
+            await thread.finish(writer.close)
+            await closed(thread, reading, writing)

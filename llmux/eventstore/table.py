@@ -1,0 +1,132 @@
+"""The table of events: its columns, how an event becomes a row and a row an event, and how events are asked for.
+
+Ids are UUIDs nearly always, and four of them stand in every row and index entry: as 16 bytes instead of 36 characters they
+save about 80 bytes an event. What is no UUID in its canonical form is stored as the text it is. The hash chain covers the
+text in either case, so this is a matter of storage only.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Select, Table, Text, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import NullType
+
+from llmux.events import RecordedEvent
+from llmux.failures import LogDamaged
+
+REVISION = "0001"
+"""The revision of the schema that this package reads and writes; `llmux.migrations` brings a file there."""
+
+EVENTS = Table(
+    "events",
+    MetaData(),
+    Column("position", Integer, primary_key=True),
+    Column("stream", Text),
+    Column("version", Integer),
+    Column("type", Text),
+    Column("schema", Integer),
+    Column("event_id", NullType),
+    Column("recorded_at", Integer),
+    Column("principal", Text),
+    Column("correlation_id", NullType),
+    Column("causation_id", NullType),
+    Column("data", Text),
+    Column("prev_hash", LargeBinary),
+    Column("hash", LargeBinary),
+)
+"""The columns in the order of `RecordedEvent`. The migration holds the full definition with its constraints and triggers."""
+
+INSERT = str(EVENTS.insert().compile(dialect=sqlite.dialect(paramstyle="qmark")))
+"""The text of the statement that inserts one row as `row_of` makes it."""
+
+
+def packed(id: str) -> bytes | str:
+    """An id as it is stored: 16 bytes when it is a UUID in canonical form, else the text itself."""
+    if len(id) == 36:
+        try:
+            short = bytes.fromhex(id.replace("-", ""))
+        except ValueError:
+            return id
+        if len(short) == 16 and unpacked(short) == id:
+            return short
+    return id
+
+
+def unpacked(stored: bytes | str) -> str:
+    """The id that `packed` stored."""
+    if isinstance(stored, str):
+        return stored
+    if len(stored) != 16:
+        raise ValueError("an id of a wrong length")
+    digits = stored.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def row_of(event: RecordedEvent) -> tuple[Any, ...]:
+    """The event as a row for `INSERT`."""
+    return (
+        event.position,
+        event.stream,
+        event.version,
+        event.type,
+        event.schema,
+        packed(event.event_id),
+        event.recorded_at,
+        event.principal,
+        packed(event.correlation_id),
+        packed(event.causation_id),
+        event.data.decode(),
+        event.prev_hash,
+        event.hash,
+    )
+
+
+def event_of(row: Any) -> RecordedEvent:
+    """The event in a row of `EVENTS`. Raises LogDamaged when the row cannot be one."""
+    (position, stream, version, type, schema, event_id, at, principal, correlation, causation, data, prev, hash) = row
+    try:
+        return RecordedEvent(
+            position,
+            stream,
+            version,
+            type,
+            schema,
+            unpacked(event_id),
+            at,
+            principal,
+            unpacked(correlation),
+            unpacked(causation),
+            data.encode(),
+            prev,
+            hash,
+        )
+    except (TypeError, ValueError, AttributeError):
+        raise LogDamaged(f"The row of position {position} is malformed.", position) from None
+
+
+def query(
+    *,
+    after: int,
+    limit: int,
+    until: int | None = None,
+    stream: str | None = None,
+    types: Collection[str] = (),
+    principal: str | None = None,
+    correlation_id: str | None = None,
+) -> Select[Any]:
+    """The events with `after` < position <= `until` that match every filter, in the order of their positions."""
+    column = EVENTS.c
+    chosen = select(EVENTS).where(column.position > after).limit(limit)
+    if until is not None:
+        chosen = chosen.where(column.position <= until)
+    if types:
+        chosen = chosen.where(column.type.in_(sorted(types)))
+    if principal is not None:
+        chosen = chosen.where(column.principal == principal)
+    if correlation_id is not None:
+        chosen = chosen.where(column.correlation_id == packed(correlation_id))
+    if stream is None:
+        return chosen.order_by(column.position)
+    # within a stream both orders are the same, and this one is the index's own
+    return chosen.where(column.stream == stream).order_by(column.version)

@@ -1,0 +1,84 @@
+"""The bridge from trio to asyncio: one thread with an asyncio loop of its own, where SQLAlchemy and aiosqlite live.
+
+Work that was handed over always runs to its end. Cancelling the trio task that waits for it only ends the waiting: a
+statement that is cancelled half-way would leave the database locked until the garbage collector finds it.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import trio
+
+from llmux.failures import StoreFailure
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A running asyncio loop on its own thread. Made by `open_thread`."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._closing = False
+        # A daemon, so that a process whose trio side has died is not kept alive: for the log that is one more crash.
+        self._thread = threading.Thread(target=self._serve, name="llmux-eventstore", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def __repr__(self) -> str:
+        return f"<LoopThread {'closed' if self._closing else 'open'}>"
+
+    def _serve(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        await self._stop.wait()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs `await work()` on the loop and returns its value or raises its exception.
+
+        Cancelling the caller ends its waiting, never the work. Raises StoreFailure when the thread is closed.
+        """
+        if self._closing:
+            raise StoreFailure("The event log is closed.")
+        token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+        def tell(_: Any) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        future.add_done_callback(tell)
+        await done.wait()
+        return future.result()
+
+    async def finish(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Like `run`, but the caller cannot be cancelled meanwhile: for the end of a block."""
+        with trio.CancelScope(shield=True):
+            await self.run(work)
+
+    async def close(self) -> None:
+        """Waits for all work under way and ends the thread. Not cancellable."""
+        self._closing = True
+        self._loop.call_soon_threadsafe(self._stop.set)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._thread.join)
+
+
+@asynccontextmanager
+async def open_thread() -> AsyncGenerator[LoopThread, None]:
+    """Starts the thread, and ends it when the block is left."""
+    thread = LoopThread()
+    try:
+        yield thread
+    finally:
+        await thread.close()
