@@ -434,3 +434,8 @@ def _check(settings: Settings) -> None:
 def from_environment(*, demo: bool = False) -> Settings:
     """The configuration of this process."""
     return load(os.environ, demo=demo)
+
+
+def replaced(settings: Settings, **changes: Any) -> Settings:
+    """The same configuration with some values changed."""
+    return msgspec.structs.replace(settings, **changes)

@@ -1,0 +1,79 @@
+"""The adapter `codex`: many turns at a time in one persistent app-server, each in a fresh thread of its own."""
+
+import trio
+
+from llmux.failures import ProviderFailure, printable
+from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics
+from llmux.providers.codex import home, login, program
+from llmux.providers.codex.keeper import Keeper
+from llmux.providers.codex.request import request_of
+from llmux.providers.codex.turn import answer
+
+
+class CodexAdapter:
+    """Codex with one account. The contract is `llmux.providers.adapter.Adapter`."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._keeper = Keeper(place)
+        self._version = ("", "")  # of which program file, and what it said
+
+    def __repr__(self) -> str:
+        return f"<CodexAdapter {self._place.name}/{self._place.account.name} {self._keeper!r}>"
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await self._keeper.serve(task_status=task_status)
+
+    async def answer(self, call: Call, emit: Emit, report: Report) -> None:
+        _, empty = home.paths(self._place)
+        request = request_of(call, empty)
+        await answer(await self._keeper.ready(), request, emit, report)
+
+    def accepts(self, model: str) -> bool:
+        return False  # a model outside the generated catalog would be summarised and cut by Codex
+
+    def statistics(self) -> WorkerStatistics:
+        return self._keeper.statistics()
+
+    async def probe(self) -> Readiness:
+        place = self._place
+        stamp = login.stamp(place)
+        version = ""
+        with trio.move_on_after(place.limits.probe_ms_max / 1000):
+            try:
+                version = await self._version_now()
+            except ProviderFailure as failure:
+                return Readiness(installed=False, logged_in=False, sentence=str(failure), login_stamp=stamp)
+        if not version:
+            sentence = f"The program '{printable(place.settings.command, 100)}' does not answer to --version."
+            return Readiness(installed=False, logged_in=False, sentence=sentence, login_stamp=stamp)
+        if sentence := program.too_old(version):
+            return Readiness(installed=False, logged_in=False, version=version, sentence=sentence, login_stamp=stamp)
+        logged_in, sentence = self._login_now()
+        return Readiness(installed=True, logged_in=logged_in, version=version, sentence=sentence, login_stamp=stamp)
+
+    async def _version_now(self) -> str:
+        """The version, asked for once per program file."""
+        found = program.locate(self._place)
+        identity = f"{found}-{found.stat().st_mtime_ns}"
+        if self._version[0] != identity:
+            self._version = (identity, await program.version(found, self._place))
+        return self._version[1]
+
+    def _login_now(self) -> tuple[bool, str]:
+        try:
+            known = login.read(self._place)
+        except ProviderFailure as failure:
+            return False, str(failure)
+        if not known.lent:
+            return True, ""
+        where = known.path.parent
+        if known.expires_at is not None and known.expires_at <= self._place.clock.now():
+            return (
+                False,
+                f"The access token in {where} has expired, and LLMux may not write there; on the host type: codex",
+            )
+        return True, (
+            f"The login in {where} cannot be written here, so that Codex is only lent its access token: it works until that "
+            "token expires and is renewed by the Codex of the host."
+        )

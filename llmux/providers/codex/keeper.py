@@ -1,0 +1,166 @@
+"""Keeps one app-server running: starts it when it is wanted, again when it died, anew when the login changed."""
+
+from typing import Any
+
+import trio
+
+from llmux.failures import Kind, ProviderFailure
+from llmux.providers.adapter import Place, WorkerStatistics
+from llmux.providers.codex import home, login, program
+from llmux.providers.codex.connection import Connection
+from llmux.providers.codex.failures import again
+from llmux.providers.codex.server import AppServer
+from llmux.providers.process import Process, running
+
+REST_MS, REST_MS_MAX = 250, 10_000  # before a start that follows a failed one; doubles each time, none after the first
+
+
+class Keeper:
+    """The app-server of one account. `serve` must be running for `ready` to return."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._current: AppServer | None = None
+        self._servers: set[AppServer] = set()
+        self._wanted, self._settled = trio.Event(), trio.Event()
+        self._failure: ProviderFailure | None = None
+        self._failures = 0
+        self._rest_until = float("-inf")
+        self._starting = 0
+        self._started = self._recycled = self._lost = 0
+
+    def __repr__(self) -> str:
+        return f"<Keeper of {self._current!r}, {self._failures} failures in a row>"
+
+    def statistics(self) -> WorkerStatistics:
+        busy = sum(server.busy > 0 for server in self._servers)
+        return WorkerStatistics(
+            starting=self._starting,
+            idle=len(self._servers) - busy,
+            busy=busy,
+            started=self._started,
+            recycled=self._recycled,
+            lost=self._lost,
+        )
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Runs until cancelled; then no process is left."""
+        home.clear(self._place)
+        if self._place.settings.warm > 0:
+            self._wanted.set()
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                await self._wanted.wait()
+                await trio.sleep_until(self._rest_until)
+                if self._current is None or not self._current.usable:
+                    failure: ProviderFailure | None = await nursery.start(self._keep_one)
+                    self._failure = failure
+                self._wanted = trio.Event()  # whoever wanted one meanwhile is served, or told, by this start
+                settled, self._settled = self._settled, trio.Event()
+                settled.set()
+
+    async def ready(self) -> AppServer:
+        """A server that takes threads, started if need be. Raises ProviderFailure when none can be had now."""
+        self._replace_rejected()
+        while (server := self._current) is None or not server.usable:
+            if self._failure is not None and trio.current_time() < self._rest_until:
+                raise again(self._failure)
+            self._wanted.set()
+            await self._settled.wait()
+            if self._current is None and self._failure is not None:
+                raise again(self._failure)
+        return server
+
+    def _replace_rejected(self) -> None:
+        """A server whose login was refused is of use again only with another login."""
+        server = self._current
+        if server is not None and server.rejected and login.stamp(self._place) != server.login.stamp:
+            server.retire()
+
+    async def _keep_one(self, *, task_status: trio.TaskStatus[ProviderFailure | None]) -> None:
+        """One server from its start to its end. Reports None once it is ready, else why it could not be started."""
+        self._starting += 1
+        reported = False
+
+        def report(failure: ProviderFailure | None) -> None:
+            nonlocal reported
+            if not reported:
+                reported = True
+                self._starting -= 1
+                task_status.started(failure)
+
+        try:
+            await self._run(report)
+        except ProviderFailure as failure:
+            if not reported and failure.evidence.startswith(("process.", "codex.rpc.", "codex.ended", "codex.line")):
+                self._rest()  # it was tried: not at once again
+            report(failure)
+        finally:
+            if not reported:  # cancelled
+                self._starting -= 1
+
+    async def _run(self, report: Any) -> None:
+        place = self._place
+        known = login.read(place)
+        argv = [str(program.locate(place)), "app-server", "--strict-config"]
+        home.write(place, known)
+        _, empty = home.paths(place)
+        async with running(argv, env=home.environment(place), cwd=empty, limits=place.limits) as process:
+            self._started += 1
+            failure = await self._live(process, known, report)
+        if failure is not None:
+            raise failure
+
+    async def _live(self, process: Process, known: login.Login, report: Any) -> ProviderFailure | None:
+        """Speaks with the process until it ends. The failure is returned: a nursery would wrap it."""
+        connection = Connection(process, self._place.limits, self._answer)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            server = AppServer(connection, known, nursery)
+            try:
+                await server.shake_hands()
+                self._servers.add(server)
+                self._current = server
+                report(None)
+                await connection.ended.wait()
+                return self._ended(server)
+            except ProviderFailure as failure:
+                return failure
+            finally:
+                self._forget(server)
+                connection.end(ProviderFailure(Kind.CRASHED, "Codex was stopped.", evidence="codex.stopped"))
+                nursery.cancel_scope.cancel()
+
+    def _forget(self, server: AppServer) -> None:
+        self._servers.discard(server)
+        if self._current is server:
+            self._current = None
+
+    def _ended(self, server: AppServer) -> ProviderFailure | None:
+        if server.answered:
+            self._failures = 0
+        if server.retired:
+            self._recycled += 1
+            return None
+        self._lost += 1
+        self._failure = server.connection.failure
+        self._rest()
+        self._wanted.set()
+        return self._failure
+
+    def _rest(self) -> None:
+        """Notes a failed start or a death; the second in a row and those after it are followed by a pause."""
+        self._failures += 1
+        if self._failures > 1:
+            pause_ms = min(REST_MS * 2 ** min(self._failures - 2, 16), REST_MS_MAX)
+            self._rest_until = trio.current_time() + pause_ms / 1000
+
+    def _answer(self, method: str, params: Any) -> Any:
+        """The only thing Codex may ask for: a fresh look at a lent login, after its token was refused."""
+        if method != "account/chatgptAuthTokens/refresh":
+            raise LookupError(method)
+        try:
+            return login.read(self._place).tokens()
+        except ProviderFailure:
+            raise LookupError(method) from None

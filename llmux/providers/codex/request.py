@@ -1,0 +1,104 @@
+"""What Codex is asked for a prompt: the canonical prompt in the words of the app-server's protocol.
+
+The whole conversation, system text included, is put into a fresh thread as items of the Responses API, and the turn starts
+without input of its own. So a text goes up as it is (no mention, command or length rule of a typed input applies), and the
+same conversation always makes the same items, ids included: the vendor's prompt cache recognises it.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmux.failures import Kind, ProviderFailure
+from llmux.prompts import Image, Message, Sampling, Text, ToolCall, ToolResult
+from llmux.providers.adapter import Call
+
+_SIGNATURES: dict[str, tuple[bytes, ...]] = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+    "image/webp": (b"RIFF",),
+}
+
+
+class TurnRequest(msgspec.Struct, frozen=True):
+    """The parameters of the three calls of a turn, and the wishes that cannot be carried out."""
+
+    thread: dict[str, Any]
+    items: list[dict[str, Any]]
+    turn: dict[str, Any]
+    ignored: tuple[str, ...]
+
+
+def request_of(call: Call, cwd: Path) -> TurnRequest:
+    """Translates a prompt. Raises ProviderFailure(INVALID_REQUEST) for what Codex cannot be given."""
+    prompt = call.prompt
+    if prompt.tools:
+        raise _refused("Codex cannot be given tools here; ask another provider.", "codex.request.tools")
+    messages = [_message(message) for message in prompt.messages]
+    if prompt.system:
+        messages.insert(0, ("developer", [{"type": "input_text", "text": prompt.system}]))
+    items = [
+        {"type": "message", "id": f"msg_{place:032x}", "role": role, "content": content}
+        for place, (role, content) in enumerate(messages, 1)
+    ]
+    turn: dict[str, Any] = {"input": []}
+    if prompt.sampling.reasoning_effort is not None:
+        turn["effort"] = prompt.sampling.reasoning_effort
+    if prompt.json_schema:
+        turn["outputSchema"] = prompt.json_schema
+    return TurnRequest(
+        thread={
+            "model": call.upstream_model,
+            "ephemeral": True,
+            "baseInstructions": "",
+            "approvalPolicy": "never",
+            "sandbox": "read-only",
+            "cwd": str(cwd),
+            "environments": [],
+        },
+        items=items,
+        turn=turn,
+        ignored=_ignored(prompt.sampling) + (("json_schema",) if prompt.json_schema == {} else ()),
+    )
+
+
+def _message(message: Message) -> tuple[str, list[dict[str, Any]]]:
+    written = message.role == "assistant"
+    content: list[dict[str, Any]] = []
+    for part in message.parts:
+        if isinstance(part, Text):
+            content.append({"type": "output_text" if written else "input_text", "text": part.text})
+        elif isinstance(part, Image) and not written:
+            content.append({"type": "input_image", "image_url": _data_url(part)})
+        elif isinstance(part, (ToolCall, ToolResult)):
+            raise _refused("Codex cannot be given tool calls here; ask another provider.", "codex.request.tools")
+        else:
+            raise _refused("Codex takes images in messages of the user only.", "codex.request.image_role")
+    return message.role, content
+
+
+def _data_url(image: Image) -> str:
+    """The image as a data URL. Codex would silently put a line of text in the place of an image it cannot read."""
+    try:
+        start = base64.b64decode(image.data[:32], validate=True)
+    except (binascii.Error, ValueError):
+        raise _refused("An image is not valid base64.", "codex.request.image_base64") from None
+    if not any(start.startswith(signature) for signature in _SIGNATURES.get(image.media_type, ())):
+        raise _refused(
+            "An image is not what its media type says; Codex takes PNG, JPEG, GIF and WebP.", "codex.request.image_type"
+        )
+    return f"data:{image.media_type};base64,{image.data}"
+
+
+def _ignored(sampling: Sampling) -> tuple[str, ...]:
+    """The wishes that the protocol of the app-server has no word for."""
+    names = ("temperature", "top_p", "stop", "max_tokens", "seed")
+    return tuple(name for name in names if getattr(sampling, name) not in (None, ()))
+
+
+def _refused(sentence: str, evidence: str) -> ProviderFailure:
+    return ProviderFailure(Kind.INVALID_REQUEST, sentence, evidence=evidence)

@@ -1,0 +1,206 @@
+"""One answer: the notifications of one turn in, canonical chunks out."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from llmux.failures import Kind, ProviderFailure
+from llmux.prompts import Chunk, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
+from llmux.providers.adapter import Emit, QuotaWindow, Report
+from llmux.providers.codex.connection import Inbox
+from llmux.providers.codex.failures import failure_of, garbled, incomplete, turn_error
+from llmux.providers.codex.request import TurnRequest
+from llmux.providers.codex.server import AppServer
+
+WARNING_PERCENT = 90
+ACTIONS = frozenset(
+    {
+        "commandExecution",
+        "fileChange",
+        "mcpToolCall",
+        "dynamicToolCall",
+        "collabAgentToolCall",
+        "webSearch",
+        "imageView",
+    }
+    | {"imageGeneration", "subAgentActivity"}
+)
+"""Items that are deeds, not words. None can happen without tools; if one does, the turn ends."""
+
+
+async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Report) -> None:
+    """Runs one turn in a thread of its own, which is always closed again; a turn that is left early is interrupted."""
+    async with server.thread(request.thread) as thread:
+        await thread.call("thread/inject_items", {"items": request.items})
+        turn = Turn(thread.model, request.ignored)
+        await thread.start_turn(request.turn)
+        try:
+            await _read(turn, thread.inbox, emit)
+            thread.turn_over()
+        except ProviderFailure as failure:
+            if turn.over:
+                thread.turn_over()
+            server.failed(failure)
+            raise
+        finally:
+            for window in turn.windows():
+                report(window)
+
+
+async def _read(turn: "Turn", inbox: Inbox, emit: Emit) -> None:
+    while not turn.over:
+        method, params = await inbox.get()
+        for chunk in turn.take(method, params):
+            await emit(chunk)
+
+
+class Turn:
+    """What has been heard of a turn so far. `take` returns the chunks that a notification adds, and raises its failures."""
+
+    def __init__(self, model: str, ignored: tuple[str, ...] = ()) -> None:
+        self.over = False
+        self._model, self._ignored = model, ignored
+        self._spoken = False
+        self._thought = False
+        self._usage: Usage | None = None
+        self._limits: dict[str, dict[str, Any]] = {}
+
+    def take(self, method: str, params: dict[str, Any]) -> Iterator[Chunk]:
+        """Reads one notification. What is not known is ignored."""
+        match method:
+            case "item/agentMessage/delta":
+                yield from self._delta(params, TextDelta)
+            case "item/reasoning/summaryTextDelta":
+                yield from self._delta(params, ReasoningDelta)
+            case "item/reasoning/summaryPartAdded":
+                if self._thought:  # parts of a summary are paragraphs
+                    yield ReasoningDelta("\n\n")
+            case "item/started":
+                self._started(params.get("item"))
+            case "thread/tokenUsage/updated":
+                self._used(params.get("tokenUsage"))
+            case "account/rateLimits/updated":
+                self._limited(params.get("rateLimits"))
+            case "model/rerouted":
+                self._model = _text(params.get("toModel")) or self._model
+            case "error":
+                if params.get("willRetry") is True and (self._spoken or self._thought):
+                    raise garbled("codex.retry_after_text", "The answer of Codex broke off and would be repeated.")
+            case "turn/completed":
+                yield from self._completed(params.get("turn"))
+
+    def windows(self) -> Iterator[QuotaWindow]:
+        """The quota windows that were told during this turn."""
+        for limit_id, snapshot in self._limits.items():
+            prefix = "" if limit_id == "codex" else f"{limit_id[:40]}."
+            for name in ("primary", "secondary"):
+                window = snapshot.get(name)
+                used = window.get("usedPercent") if isinstance(window, dict) else None
+                if isinstance(window, dict) and isinstance(used, (int, float)):
+                    percent = max(0, min(100, int(used)))
+                    status = "rejected" if percent >= 100 else "warning" if percent >= WARNING_PERCENT else "allowed"
+                    model = _text(snapshot.get("normalModelSlug")) or "*"
+                    yield QuotaWindow(prefix + name, status, model, percent, _ms(window.get("resetsAt")))
+
+    def _delta(self, params: dict[str, Any], kind: type[TextDelta] | type[ReasoningDelta]) -> Iterator[Chunk]:
+        text = _text(params.get("delta"))
+        if text:
+            self._one_answer()
+            self._spoken |= kind is TextDelta
+            self._thought |= kind is ReasoningDelta
+            yield kind(text)
+
+    def _started(self, item: Any) -> None:
+        kind = _text(item.get("type")) if isinstance(item, dict) else ""
+        if kind == "contextCompaction":
+            raise ProviderFailure(
+                Kind.CONTEXT_TOO_LONG,
+                "The prompt is so long that Codex would summarise it.",
+                evidence="codex.context_compaction",
+            )
+        if kind in ACTIONS:
+            raise garbled("codex.action", "Codex started to act instead of answering.")
+        if kind in ("agentMessage", "reasoning"):
+            self._one_answer()
+
+    def _one_answer(self) -> None:
+        """The model's message ended, and another begins: it called a tool that nobody offered, and Codex asked it again."""
+        if self._usage is not None:
+            raise garbled("codex.second_call", "The model called a tool that does not exist.")
+
+    def _used(self, told: Any) -> None:
+        """The thread is fresh, so its total is this turn's. (`last` is all zeros when the model was cut at its limit.)"""
+        total = told.get("total") if isinstance(told, dict) else None
+        try:
+            usage = msgspec.convert(total, _Breakdown)
+        except msgspec.ValidationError:
+            return
+        if usage.outputTokens > 0:  # before the answer it would be an estimate
+            self._usage = Usage(
+                input_tokens=usage.inputTokens,
+                output_tokens=usage.outputTokens,
+                cached_input_tokens=usage.cachedInputTokens,
+                cache_write_input_tokens=usage.cacheWriteInputTokens,
+                reasoning_tokens=usage.reasoningOutputTokens,
+            )
+
+    def _limited(self, snapshot: Any) -> None:
+        if isinstance(snapshot, dict):
+            self._limits[_text(snapshot.get("limitId")) or "codex"] = snapshot
+
+    def _completed(self, turn: Any) -> Iterator[Chunk]:
+        self.over = True
+        if not isinstance(turn, dict):
+            raise garbled("codex.turn_without_end")
+        status = turn.get("status")
+        if status == "completed":
+            if not self._spoken:  # deltas are only a courtesy: the whole message counts
+                for text in _messages(turn.get("items")):
+                    self._spoken = True
+                    yield TextDelta(text)
+            yield self._finish("stop")
+        elif status == "failed":
+            error = turn_error(turn.get("error"))
+            reason = incomplete(error)
+            if reason is None:
+                raise failure_of(error, self._resets_at())
+            yield self._finish(reason)
+        else:
+            raise ProviderFailure(Kind.UNAVAILABLE, "Codex gave the answer up.", evidence="codex.turn_interrupted")
+
+    def _finish(self, reason: FinishReason) -> Finish:
+        if self._spoken:
+            return Finish(reason, self._usage or Usage(), self._model, self._ignored)
+        if reason == "content_filter":
+            raise ProviderFailure(
+                Kind.REFUSED, "The service behind Codex refused to answer.", evidence="codex.filtered"
+            )
+        raise garbled("codex.empty", "Codex answered without a word.")
+
+    def _resets_at(self) -> int | None:
+        """When the last of the spent windows ends (ms), or None when none is known to be spent."""
+        spent = [window.resets_at for window in self.windows() if window.status == "rejected" and window.resets_at]
+        return max(spent, default=None)
+
+
+class _Breakdown(msgspec.Struct, frozen=True):
+    inputTokens: int
+    outputTokens: int
+    cachedInputTokens: int = 0
+    cacheWriteInputTokens: int = 0
+    reasoningOutputTokens: int = 0
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _ms(seconds: Any) -> int | None:
+    return int(seconds * 1000) if isinstance(seconds, (int, float)) and 0 < seconds < 1e11 else None
+
+
+def _messages(items: Any) -> Iterator[str]:
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("type") == "agentMessage" and _text(item.get("text")):
+            yield item["text"]
