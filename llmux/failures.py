@@ -244,7 +244,7 @@ class EventIdReused(StoreFailure):
 
 
 class EventMalformed(StoreFailure):
-    """The events cannot be recorded at all: an unregistered fact, text that is no UTF-8, a number of more than 64 bits."""
+    """The events cannot be recorded at all: an unregistered fact, or text that UTF-8 cannot hold."""
 
     status = 500
     code = "event_malformed"

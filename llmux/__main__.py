@@ -1,0 +1,5 @@
+"""`python -m llmux`."""
+
+from llmux.cli import main
+
+main()

@@ -1,0 +1,190 @@
+"""Facts are a fold: deterministic, total, the same in one go and in pieces."""
+
+import json
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmux import events
+from llmux.actors.facts import EMPTY, evolve, plain
+from llmux.events import RecordedEvent, UnknownEvent, canonical, type_of
+from llmux.prompts import Usage
+
+_names = st.sampled_from(["alpha", "beta"])
+_ids = st.sampled_from(["r1", "r2", "r3"])
+_where = {"provider": _names, "account": st.just("default"), "model": st.sampled_from(["m", "*"])}
+_attempt = {**_where, "request": _ids, "number": st.integers(1, 3)}
+_account = {"provider": _names, "account": st.just("default")}
+_one = st.integers(1, 9)
+_usage = st.builds(Usage, input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9))
+_success = {
+    "served_model": st.just("m"),
+    "finish": st.just("stop"),
+    "first_chunk_ms": _one,
+    "duration_ms": _one,
+    "usage": _usage,
+}
+_accepted = {
+    "endpoint": st.just("/api/smart"),
+    "model": st.just(""),
+    "stream": st.booleans(),
+    "pinned": st.booleans(),
+    "fingerprint": st.just("f"),
+    "prompt_bytes": _one,
+    "flight": _ids,
+    "candidates": st.just([]),
+    "exclusions": st.just([]),
+    "draw": _one,
+    "cache": st.sampled_from(["hit", "miss", "off"]),
+}
+FACTS = [
+    ("gateway", events.GatewayStarted, {"version": st.just("3"), "routing": st.just({})}),
+    ("gateway", events.GatewayStopped, {"reason": st.just("stop")}),
+    ("gateway", events.ActorCrashed, {"actor": _names, "error": st.just("E")}),
+    ("gateway", events.ActorRestarted, {"actor": _names, "restarts": st.integers(1, 3)}),
+    ("key", events.KeyIssued, {"key_id": _ids, "secret_sha256": st.just("00"), "user": _names, "project": _names}),
+    ("key", events.KeyRevoked, {"key_id": _ids}),
+    (
+        "quota",
+        events.QuotaReported,
+        {**_where, "window": st.just("w"), "status": st.just("x"), "used_percent": st.integers(0, 100)},
+    ),
+    ("quota", events.QuotaExhausted, {**_where, "evidence": st.just("e"), "until": st.integers(0, 99)}),
+    (
+        "quota",
+        events.ProviderCooled,
+        {**_where, "kind": st.just("k"), "evidence": st.just("e"), "until": st.integers(0, 99)},
+    ),
+    ("quota", events.ProviderRestored, _where),
+    ("quota", events.QuotaReset, {"provider": _names}),
+    ("cache", events.CacheCleared, {"entries": st.integers(0, 9)}),
+    ("provider", events.LoginExpired, {**_account, "evidence": st.just("e")}),
+    ("provider", events.LoginRestored, _account),
+    ("provider", events.ProviderIneligible, {**_account, "evidence": st.just("e")}),
+    ("provider", events.WorkerLost, {**_account, "exit_status": st.integers(-9, 1)}),
+    ("request", events.RequestAccepted, _accepted),
+    ("request", events.RequestJoined, {"flight": _ids}),
+    (
+        "request",
+        events.RequestCompleted,
+        {**_where, "finish": st.just("stop"), "attempts": _one, "duration_ms": _one, "usage": _usage},
+    ),
+    (
+        "request",
+        events.RequestFailed,
+        {"code": st.just("c"), "blame": st.just("provider"), "attempts": _one, "duration_ms": _one},
+    ),
+    ("request", events.RequestCancelled, {"by": st.just("client"), "duration_ms": _one}),
+    ("request", events.RequestAbandoned, {"flight": _ids}),
+    ("flight", events.AttemptStarted, _attempt),
+    ("flight", events.AttemptSucceeded, {**_attempt, **_success}),
+    (
+        "flight",
+        events.AttemptFailed,
+        {**_attempt, "kind": st.just("crashed"), "evidence": st.just("e"), "chunks": _one, "duration_ms": _one},
+    ),
+    ("flight", events.AttemptCancelled, {**_attempt, "chunks": _one, "duration_ms": _one}),
+]
+_steps = st.sampled_from(FACTS).flatmap(lambda row: st.tuples(st.just(row[0]), _ids, st.builds(row[1], **row[2])))
+
+
+def recorded(position: int, category: str, id: str, fact: events.Event) -> RecordedEvent:
+    stream = category if category in ("gateway", "cache") else f"{category}-{id}"
+    return RecordedEvent(
+        position,
+        stream,
+        0,
+        type_of(fact),
+        fact.schema,
+        str(position),
+        1000 + position,
+        "local",
+        id,
+        "",
+        canonical(fact),
+        b"",
+        b"",
+    )
+
+
+def history(steps) -> list[RecordedEvent]:
+    return [recorded(index + 1, *step) for index, step in enumerate(steps)]
+
+
+histories = st.lists(_steps, max_size=40).map(history)
+
+
+def test_every_event_type_is_in_these_histories():
+    """Whoever adds an event adds it here: no type may break the fold."""
+    assert {row[1] for row in FACTS} == set(events.TYPES.values())
+
+
+@given(histories, st.integers(0, 40))
+def test_facts_do_not_depend_on_how_the_log_is_cut_into_pages(history, cut):
+    whole = evolve(EMPTY, history)
+    in_two = evolve(evolve(EMPTY, history[:cut]), history[cut:])
+    assert whole == in_two
+    assert plain(whole) == plain(in_two)
+
+
+@given(histories)
+def test_facts_never_change_once_they_are_published(history):
+    middle = evolve(EMPTY, history[: len(history) // 2])
+    before = json.dumps(plain(middle))
+    evolve(middle, history[len(history) // 2 :])
+    assert json.dumps(plain(middle)) == before
+
+
+@given(histories)
+def test_no_attempt_and_no_request_stays_open_after_its_end(history):
+    facts = evolve(EMPTY, history)
+    ended = {}
+    for event in history:
+        if event.type == "RequestAccepted":
+            ended[event.correlation_id] = False
+        elif event.type in ("RequestCompleted", "RequestFailed", "RequestCancelled", "RequestAbandoned"):
+            ended[event.correlation_id] = True
+    assert set(facts.requests.open) == {id for id, over in ended.items() if not over}
+
+
+def test_an_unknown_event_stops_the_fold_with_its_position():
+    known = recorded(1, "cache", "r1", events.CacheCleared(entries=1))
+    unknown = RecordedEvent(2, "x", 0, "FromTheFuture", 1, "2", 0, "local", "", "", b"{}", b"", b"")
+    with pytest.raises(UnknownEvent, match="osition 2"):
+        evolve(EMPTY, [known, unknown])
+
+
+def test_a_gap_in_the_log_is_not_folded_over():
+    with pytest.raises(ValueError, match="position 3"):
+        evolve(EMPTY, [recorded(3, "cache", "r1", events.CacheCleared(entries=1))])
+
+
+def test_replay_does_not_depend_on_the_hash_seed(tmp_path):
+    program = (
+        "import json,sys; from llmux.actors.facts import EMPTY, evolve, plain; from llmux.events import RecordedEvent;"
+        "import msgspec; history = msgspec.json.decode(sys.stdin.buffer.read(), type=list[RecordedEvent]);"
+        "print(json.dumps(plain(evolve(EMPTY, history))))"
+    )
+    steps = [
+        ("provider", "r1", events.LoginExpired(provider=f"p{n}", account="default", evidence="e")) for n in range(20)
+    ]
+    steps += [
+        ("key", f"k{n}", events.KeyIssued(key_id=f"k{n}", secret_sha256="0", user="u", project="p")) for n in range(20)
+    ]
+    given_history = msgspec.json.encode(history(steps))
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            input=given_history,
+            capture_output=True,
+            check=True,
+            env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("0", "1", "4242")
+    }
+    assert len(outputs) == 1

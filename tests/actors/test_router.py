@@ -1,0 +1,182 @@
+"""Routing is pure: the same wish, facts, settings and draw give the same order."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyrsistent import pmap
+from scipy.stats import chisquare
+
+from llmux.actors.facts import EMPTY
+from llmux.actors.facts.providers import ProviderFacts
+from llmux.actors.facts.quotas import Quota, Rest
+from llmux.actors.router import DRAW_BELOW, Route, Standing, World, route, shuffled
+from llmux.clock import SeededClock
+from llmux.config import Account
+from llmux.failures import ClientFailure, ModelUnknown, ProviderUnknown
+from tests.actors.house import WEIGHTS, house_settings, scripted, wish
+
+NOW = 1_000_000
+
+
+def world(settings=None, *, quotas=None, providers=None, **changes) -> World:
+    facts = EMPTY.__class__(
+        **{
+            **{name: getattr(EMPTY, name) for name in EMPTY.__struct_fields__},
+            "quotas": pmap(quotas or {}),
+            "providers": pmap(providers or {}),
+        }
+    )
+    values = {"standings": {}, "probing": frozenset(), "accepts": lambda provider, model: False, "now": NOW}
+    return World(settings=settings or house_settings(Path("/nowhere")), facts=facts, **{**values, **changes})
+
+
+def names(routes) -> list[str]:
+    return [each.provider for each in routes]
+
+
+def test_the_first_route_is_drawn_in_proportion_to_the_weights():
+    seed = 20_261_122
+    clock = SeededClock(seed)
+    here = world()
+    firsts = Counter(route(wish(), here, clock.draw(DRAW_BELOW)).candidates[0].provider for _ in range(4000))
+    observed = [firsts[name] for name in WEIGHTS]
+    expected = [4000 * weight / 100 for weight in WEIGHTS.values()]
+    print("seed", seed, dict(firsts))
+    assert chisquare(observed, expected).pvalue > 0.001
+
+
+@given(st.integers(0, DRAW_BELOW - 1), st.lists(st.integers(0, 100), min_size=1, max_size=8))
+def test_every_order_holds_every_route_once_and_weightless_ones_last(draw, weights):
+    routes = [Route(f"p{index}", "default", "m", weight) for index, weight in enumerate(weights)]
+    order = shuffled(routes, draw)
+    assert sorted(names(order)) == sorted(names(routes))
+    ordered = [each.weight > 0 for each in order]
+    assert ordered == sorted(ordered, reverse=True)
+    assert order == shuffled(routes, draw)
+
+
+@pytest.mark.parametrize("model", ["", "auto", "smart"])
+def test_a_wish_without_a_model_may_go_anywhere(model):
+    routing = route(wish(model=model), world(), 0)
+    assert sorted(names(routing.candidates)) == sorted(WEIGHTS)
+    assert not routing.pinned
+
+
+def test_a_named_provider_is_the_only_one():
+    routing = route(wish(provider="beta"), world(), 7)
+    assert names(routing.candidates) == ["beta"]
+    assert routing.pinned
+
+
+def test_a_model_goes_only_to_those_that_offer_it():
+    settings = house_settings(
+        Path("/nowhere"),
+        {"one": scripted(models=("shared", "own")), "two": scripted(models=("shared",)), "three": scripted()},
+    )
+    assert sorted(names(route(wish(model="shared"), world(settings), 3).candidates)) == ["one", "two"]
+    assert names(route(wish(model="own"), world(settings), 3).candidates) == ["one"]
+    assert names(route(wish(model="two/shared"), world(settings), 3).candidates) == ["two"]
+
+
+def test_v3_14_the_model_that_was_asked_for_is_the_model_that_is_asked():
+    settings = house_settings(
+        Path("/nowhere"), {"one": scripted(models=("big", "small")), "two": scripted(models=("other",))}
+    )
+    assert [each.model for each in route(wish(model="small"), world(settings), 1).candidates] == ["small"]
+    assert [each.model for each in route(wish(provider="one", model="small"), world(settings), 1).candidates] == [
+        "small"
+    ]
+
+
+def test_an_alias_stands_for_a_model_or_for_a_model_of_one_provider():
+    settings = house_settings(
+        Path("/nowhere"),
+        {"one": scripted(models=("m",)), "two": scripted(models=("m",))},
+        aliases={"gpt-4o": "m", "mine": "two/m"},
+    )
+    assert len(route(wish(model="gpt-4o"), world(settings), 1).candidates) == 2
+    assert names(route(wish(model="mine"), world(settings), 1).candidates) == ["two"]
+
+
+def test_an_unknown_model_is_404_and_the_known_ones_are_named():
+    settings = house_settings(Path("/nowhere"), {"one": scripted(models=("m1", "m2"))})
+    with pytest.raises(ModelUnknown) as caught:
+        route(wish(model="nope"), world(settings), 1)
+    assert caught.value.status == 404
+    assert "m1" in str(caught.value)
+    with pytest.raises(ModelUnknown):
+        route(wish(provider="one", model="nope"), world(settings), 1)
+
+
+def test_an_unknown_or_disabled_provider_is_400():
+    settings = house_settings(Path("/nowhere"), {"one": scripted(), "off": scripted(enabled=False)})
+    for provider in ("nobody", "off"):
+        with pytest.raises(ProviderUnknown) as caught:
+            route(wish(provider=provider), world(settings), 1)
+        assert caught.value.status == 400
+    assert names(route(wish(), world(settings), 1).candidates) == ["one"]
+
+
+def test_a_provider_with_an_empty_model_is_refused():
+    with pytest.raises(ClientFailure):
+        route(wish(model="alpha/"), world(), 1)
+
+
+def test_models_that_a_provider_lists_itself_can_be_asked_for():
+    settings = house_settings(Path("/nowhere"), {"one": scripted()})
+    standings = {"one/default": Standing(models=("tiny:latest",))}
+    assert names(route(wish(model="tiny:latest"), world(settings, standings=standings), 1).candidates) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("standing", "reason"),
+    [
+        (Standing(installed=False, sentence="Install it."), "not_installed"),
+        (Standing(logged_in=False, sentence="Log in."), "logged_out"),
+        (Standing(given_up=True), "crashed"),
+    ],
+)
+def test_what_cannot_answer_is_left_out_with_a_reason(standing, reason):
+    routing = route(wish(), world(standings={"alpha/default": standing}), 5)
+    assert "alpha" not in names(routing.candidates)
+    assert [each.reason for each in routing.excluded] == [reason]
+    assert routing.excluded[0].sentence
+
+
+def test_a_refused_login_is_left_out_until_it_is_renewed():
+    refused = {"alpha/default": ProviderFacts("alpha", "default", refused="logged_out")}
+    routing = route(wish(), world(providers=refused), 5)
+    assert [(each.provider, each.reason) for each in routing.excluded] == [("alpha", "logged_out")]
+
+
+def resting(until: int, model: str = "echo") -> dict[str, Quota]:
+    rest = Rest("quota_exhausted", "test", since=0, until=until)
+    return {f"alpha/default/{model}": Quota("alpha", "default", model, rest=rest)}
+
+
+@pytest.mark.parametrize("model", ["echo", "*"])
+def test_a_resting_route_is_left_out_until_its_time(model):
+    routing = route(wish(), world(quotas=resting(NOW + 1, model)), 5)
+    assert [(each.provider, each.until) for each in routing.excluded] == [("alpha", NOW + 1)]
+    assert "alpha" in names(route(wish(), world(quotas=resting(NOW, model)), 5).candidates)
+
+
+def test_after_its_rest_one_request_tries_and_the_others_go_elsewhere():
+    routing = route(wish(), world(quotas=resting(NOW), probing=frozenset({"alpha/default"})), 5)
+    assert [(each.provider, each.reason) for each in routing.excluded] == [("alpha", "half_open")]
+
+
+def test_a_rest_of_one_model_leaves_the_others_alone():
+    routing = route(wish(), world(quotas=resting(NOW + 1, "another")), 5)
+    assert not routing.excluded
+
+
+def test_accounts_are_routes_of_their_own():
+    accounts = (Account(name="home"), Account(name="work"))
+    settings = house_settings(Path("/nowhere"), {"one": scripted(accounts=accounts)})
+    routing = route(wish(), world(settings, standings={"one/home": Standing(logged_in=False)}), 5)
+    assert [each.account for each in routing.candidates] == ["work"]
+    assert [each.account for each in routing.excluded] == ["home"]

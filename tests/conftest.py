@@ -1,0 +1,58 @@
+"""Fixtures that many tests share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from llmux.eventstore import thread as store_thread
+
+
+@pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
+    """Trio's clock jumps to the next deadline as soon as everybody waits, but never while the log's own thread is at work.
+
+    (trio's plain autojump clock does not see that thread, and would let every deadline pass during a commit.)
+    """
+    clock = trio.testing.MockClock(autojump_threshold=0.001)
+    jump = clock._autojump
+    working = 0
+    run = store_thread.LoopThread.run
+
+    async def counted(self, work):
+        nonlocal working
+        working += 1
+        try:
+            return await run(self, work)
+        finally:
+            working -= 1
+
+    monkeypatch.setattr(store_thread.LoopThread, "run", counted)
+    monkeypatch.setattr(clock, "_autojump", lambda: None if working else jump())
+    return clock
+
+
+@pytest.fixture
+def in_process(tmp_path: Path) -> Iterator:
+    """Starts Python programs, and kills at the end those that are still there: `in_process("-m", "llmux", env=...)`."""
+    started: list[subprocess.Popen] = []
+
+    def start(*args: str, env: dict[str, str] | None = None, **options) -> subprocess.Popen:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **(env or {})}
+        process = subprocess.Popen([sys.executable, *args], env=environment, start_new_session=True, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
