@@ -74,10 +74,9 @@ class Conversation:
                 reading = await self._set_up()
                 await self._tell(reading)
                 await self._listen(reading, out)
-            except process.LineTooLong:
-                self._raised = signs.failure("too_long")
             except Exception as error:
-                self._raised = error
+                self._kill()  # an empty answer, too, would be asked for again
+                self._raised = signs.failure("too_long") if isinstance(error, process.LineTooLong) else error
 
     async def _line(self) -> Line:
         """The next line. Raises ProviderFailure when it is no JSON object or there is none."""
@@ -180,4 +179,5 @@ class Conversation:
 
     def _kill(self) -> None:
         """At once: SIGTERM would leave the CLI the time for another request. Nothing of it is worth keeping now."""
-        process.signal_group(self._worker.pid, SIGKILL)
+        if self._worker.exit_status is None:
+            process.signal_group(self._worker.pid, SIGKILL)

@@ -81,6 +81,10 @@ def program(place: Place) -> Path | None:
 # --- the probe -----------------------------------------------------------------------------------------------------
 
 
+NOWHERE = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
+"""For a probe: even to tell its login, the CLI opens a connection to the API in advance."""
+
+
 class _Status(msgspec.Struct):
     """What `claude auth status` prints, as far as it matters."""
 
@@ -112,7 +116,7 @@ async def _ask(place: Place, found: Path) -> Readiness:
         return Readiness(True, False, sentence=f"'{found}' does not answer like Claude Code. {INSTALL}")
     numbers = tuple(int(part) for part in match.groups())
     version, stamp = ".".join(map(str, numbers)), login_stamp(env)
-    _, said = await process.output_of([str(found), "auth", "status"], env=env, cwd=cwd, limits=limits)
+    _, said = await process.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
     try:
         logged_in = msgspec.json.decode(said, type=_Status).loggedIn
     except msgspec.DecodeError:

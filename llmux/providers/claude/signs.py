@@ -87,10 +87,10 @@ def of_result(result: Line, *, error: str, begun: bool, limit: Line | None, wait
 def of_retry(line: Line, *, begun: bool, waited: bool) -> ProviderFailure | None:
     """What a `system/api_retry` means: trying again is the gateway's business, so it ends the attempt at once.
 
-    None for a 401: there the CLI renews its login before it tries again, which only it can do.
+    None for a login that is refused: the CLI renews it before it tries again, which only it can do.
     """
     status = line.get("error_status")
-    if status == 401:
+    if status in (401, 403):
         return None
     if begun:
         return failure("cut")
