@@ -54,7 +54,7 @@ class QuotaWindow(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """What a probe found out. `sentence` says what is wrong and what to type; "" when the provider is ready.
+    """What a probe found out. `sentence` says what is wrong or missing and what to type; "" when all is well.
 
     `login_stamp` changes whenever the stored login changes (for instance "mtime-size" of the credentials file): the actor
     compares it, to notice that somebody logged in again. `models` are those the provider itself lists, by client name.
