@@ -113,6 +113,8 @@ class Limits(Struct, frozen=True):
     json_depth_max: int = 64
     stop_sequences_max: int = 16
     connections_max: int = 2_000
+    connection_idle_ms_max: int = 75_000
+    """a connection on which no whole request head arrives for this long is closed"""
     mailbox_max: int = 4_096
     ask_ms_max: int = 10_000
     flights_max: int = 1_000

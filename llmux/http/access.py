@@ -1,0 +1,171 @@
+"""Who may come in: nothing is served unless its route was registered here together with who may call it.
+
+The order of the checks, each with its own status: host and origin (403), path and method (404, 405), stop under way (503),
+credential (401, 403), content type (415); the body's size (413) and its wait (408) follow when it is read. A refusal makes no
+event: a stranger cannot make the log grow.
+"""
+
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.datastructures import Headers
+
+from llmux.actors.messages import Principal
+from llmux.failures import ClientFailure, ShuttingDown
+from llmux.http.errors import ErrorBody
+from llmux.http.exchange import current
+
+if TYPE_CHECKING:
+    from llmux.actors.system import System
+
+Handler = Callable[..., Awaitable[Response]]
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Caller(Enum):
+    """Who may call a route."""
+
+    PUBLIC = "everybody"
+    USER = "whoever may use the gateway"
+    ADMIN = "whoever administrates the gateway"
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What is known of a route: who may call it, and how its dialect writes errors."""
+
+    caller: Caller
+    errors: ErrorBody
+
+
+class Door:
+    """Registers routes and checks every request before its handler runs.
+
+    `unrouted` tells by the beginning of a path how errors are written where no route is registered.
+    """
+
+    def __init__(self, app: QuartTrio, system: "System", unrouted: tuple[tuple[str, ErrorBody], ...]):
+        self._app, self._system, self._unrouted = app, system, unrouted
+        self.routes: dict[str, Access] = {}
+        app.before_request(self._admit)
+
+    def route(self, method: str, rule: str, handler: Handler, caller: Caller, errors: ErrorBody) -> None:
+        """Serves `method rule` with `handler`, for `caller` only."""
+        endpoint = f"{method} {rule}"
+        self.routes[endpoint] = Access(caller, errors)
+        self._app.add_url_rule(rule, endpoint, handler, methods=[method], provide_automatic_options=False)
+
+    def errors(self, endpoint: str | None, path: str) -> ErrorBody:
+        """How the dialect that the caller speaks writes errors. `endpoint` is None for a wrong path or method."""
+        for known, access in self.routes.items():
+            if known == endpoint or (endpoint is None and known.partition(" ")[2] == path):
+                return access.errors
+        return next(errors for beginning, errors in self._unrouted if path.startswith(beginning))
+
+    async def _admit(self) -> None:
+        settings = self._system.settings
+        host = host_of(request.headers.get("host", ""))
+        check_host(host, settings.allowed_hosts)
+        check_origin(request.headers, settings.allowed_hosts)
+        if request.routing_exception is not None:
+            raise request.routing_exception
+        access = self.routes.get(request.endpoint or "")
+        if access is None:
+            raise ClientFailure("Nobody may call this path.", status=403, code="permission_denied")
+        if access.caller is not Caller.PUBLIC:
+            if self._system.closing:
+                raise ShuttingDown("The gateway is stopping and takes no new requests.")
+            current().principal = self._principal(access.caller)
+        check_content_type(request.method, request.headers)
+
+    def _principal(self, caller: Caller) -> Principal:
+        """Who is asking. With keys switched off everybody may use the gateway; administrating it takes a key all the same."""
+        if caller is Caller.USER and not self._system.settings.api_key_required:
+            return Principal()
+        credential = credential_of(request.headers, admin=caller is Caller.ADMIN)
+        if not credential:
+            raise ClientFailure("Missing API key. Use Authorization: Bearer <key>", status=401, code="missing_api_key")
+        principal = self._system.keys.principal_of(credential)
+        if principal is None:
+            raise ClientFailure("Invalid API key", status=401, code="invalid_api_key")
+        if ("admin" if caller is Caller.ADMIN else "use") not in principal.scopes:
+            raise ClientFailure("This API key may not do that.", status=403, code="permission_denied")
+        return principal
+
+
+def credential_of(headers: Headers, *, admin: bool = False) -> str:
+    """The key a request carries in `Authorization: Bearer`, `x-api-key` or `api-key` (and `x-admin-key`), or ""."""
+    if admin and headers.get("x-admin-key"):
+        return headers["x-admin-key"].strip()
+    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return (headers.get("x-api-key") or headers.get("api-key") or "").strip()
+
+
+def host_of(netloc: str) -> str:
+    """The host of `host[:port]`, in lower case, without brackets and a last dot; "" when it is none."""
+    try:
+        parts = urlsplit(f"//{netloc}")
+        host, _ = parts.hostname, parts.port  # the port has to be a number
+    except ValueError:
+        return ""
+    if parts.path or parts.query or parts.fragment or parts.username is not None or not host:
+        return ""
+    return host.removesuffix(".")
+
+
+def check_host(host: str, allowed: tuple[str, ...]) -> None:
+    """Raises ClientFailure (403) for a name that could have been pointed at us by anybody (DNS rebinding)."""
+    if host in allowed or _is_address(host) or _LABEL.fullmatch(host):
+        return
+    if host.endswith((".local", ".internal")) and all(_LABEL.fullmatch(label) for label in host.split(".")):
+        return
+    raise ClientFailure(
+        "This gateway does not answer under that Host. Use an IP address or localhost, or list the name in ALLOWED_HOSTS.",
+        status=403,
+        code="host_not_allowed",
+    )
+
+
+def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
+    """Raises ClientFailure (403) when a web page of somewhere else is asking. Programs send no Origin."""
+    origin = headers.get("origin")
+    if origin is None:
+        return
+    scheme, _, netloc = origin.partition("://")
+    same = netloc.lower() == headers.get("host", "").lower()
+    if scheme in ("http", "https") and netloc and (same or host_of(netloc) in allowed):
+        return
+    raise ClientFailure("Web pages of another origin may not call this gateway.", status=403, code="origin_not_allowed")
+
+
+def check_content_type(method: str, headers: Headers) -> None:
+    """Raises ClientFailure (415) for a body that is not plain JSON. An empty body needs no content type."""
+    length = headers.get("content-length", "0").strip()
+    if method in _BODILESS or (length == "0" and "transfer-encoding" not in headers):
+        return
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise ClientFailure(
+            "The body must be JSON; send Content-Type: application/json.", status=415, code="unsupported_media_type"
+        )
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ClientFailure("Compressed bodies are not taken.", status=415, code="unsupported_media_type")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""hypercorn's log, written through structlog: one line per response, without query strings, headers and the words of exceptions."""
+
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from hypercorn.logging import Logger
+
+from llmux.failures import printable
+from llmux.http.exchange import KEY, Exchange
+from llmux.http.faults import report
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ResponseSummary, WWWScope
+
+log = structlog.get_logger("llmux.http")
+_QUIET = frozenset({"/health", "/metrics"})
+"""asked for every few seconds by machines"""
+
+
+class AccessLog(Logger):
+    """What hypercorn calls when a response has ended, and when something is wrong."""
+
+    async def access(self, request: "WWWScope", response: "ResponseSummary | None", request_time: float) -> None:
+        exchange: Exchange | None = cast("dict[str, Any]", request).get(KEY)
+        write = log.debug if request["path"] in _QUIET else log.info
+        write(
+            "answered" if response is not None else "client left",
+            method=request.get("method", ""),
+            path=printable(request["path"], 200),
+            status=response["status"] if response is not None else None,
+            request_id=exchange.id if exchange is not None else "",
+            duration_ms=int(request_time * 1000),
+        )
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        error = sys.exception()
+        if error is not None:
+            report(error, "")

@@ -1,0 +1,80 @@
+"""One HTTP request and its response: the id they carry, and the promise that an answer nobody waits for is left.
+
+A client that goes away arrives in a handler as `Cancelled`, and in a response's body in more ways than one: before its first
+byte, between two, or never, because the body was not even begun. So no handler and no body has to notice. The exchange does:
+whatever ends it, its answer under way is left.
+"""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from quart import Response, request
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from llmux.actors.messages import Principal, Wish
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+
+    from llmux.actors.request import Request
+    from llmux.actors.system import System
+
+KEY = "llmux.exchange"
+
+
+class Exchange:
+    """What belongs to one HTTP request. `principal` is set once the door has admitted it."""
+
+    def __init__(self, system: "System"):
+        self.system = system
+        self.principal = Principal(scopes=frozenset())
+        self.request: Request | None = None
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """The request's own id where there is a request, else one made for this exchange."""
+        if self.request is not None:
+            return self.request.id
+        self._id = self._id or self.system.clock.new_id()
+        return self._id
+
+    def begin(self, wish: Wish) -> "Request":
+        """Hands the wish to the actors. Raises what `System.request` raises."""
+        self.request = self.system.request(wish)
+        return self.request
+
+    def end(self) -> None:
+        """The client has its answer, or has gone."""
+        if self.request is not None:
+            self.request.leave()
+
+
+class ExchangeConnection(TrioASGIHTTPConnection):
+    """Quart's connection of one HTTP request, with an `Exchange` around it."""
+
+    async def __call__(self, receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
+        exchange = Exchange(self.app.extensions["llmux.system"])
+        cast("dict[str, Any]", self.scope)[KEY] = exchange
+        try:
+            await super().__call__(receive, send)
+        finally:
+            exchange.end()
+
+
+def current() -> Exchange:
+    """The exchange of the request that is being handled."""
+    return cast("dict[str, Exchange]", request.scope)[KEY]
+
+
+def json_response(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response with `payload` as JSON."""
+    return Response(
+        msgspec.json.encode(payload), status, headers=headers, content_type="application/json; charset=utf-8"
+    )
+
+
+def iso(ms: int) -> str:
+    """Wall time in ms as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

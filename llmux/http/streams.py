@@ -1,0 +1,118 @@
+"""Server-sent events: the status is true, silence is filled with comments, and what is ready goes out in one write.
+
+The response's head waits for the first chunk, so that a failure before it gets its own status; but not longer than
+`keep_alive_ms`: then 200 and a comment go out, and a later failure becomes an error frame. A dialect writes the frames.
+"""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import trio
+from quart import Response
+from quart.wrappers.response import ResponseBody
+
+from llmux.failures import LLMuxError
+from llmux.http.errors import Problem, problem_of
+from llmux.http.exchange import Exchange
+from llmux.http.faults import report
+from llmux.prompts import Chunk, Finish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from llmux.actors.request import Request
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+class Frames(Protocol):
+    """How one dialect writes one answer as a stream. Each method returns whole frames, or b"" for nothing to say."""
+
+    def opening(self) -> bytes:
+        """Once, before the first chunk, when the request knows its route."""
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        """For one chunk. The `Finish` brings the stream's end with it."""
+
+    def failure(self, problem: Problem) -> bytes:
+        """For a failure after the head went out: the error frame and the stream's end."""
+
+
+def frame(payload: Any) -> bytes:
+    """One event with JSON data."""
+    return b"data: " + msgspec.json.encode(payload) + b"\n\n"
+
+
+async def stream(exchange: Exchange, request: "Request", frames: Frames, *, ignored: tuple[str, ...] = ()) -> Response:
+    """The response that streams the answer of `request`. Raises the failure that comes before the first chunk.
+
+    `ignored` names the wishes that the gateway itself leaves out.
+    """
+    keep_alive_s = exchange.system.settings.limits.keep_alive_ms / 1000
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    with trio.move_on_after(keep_alive_s) as waiting:
+        await request.started()
+    if not waiting.cancelled_caught:
+        headers |= route_headers(request, ignored=ignored)
+    body = EventStream(exchange, request, frames, keep_alive_s, silent=waiting.cancelled_caught)
+    return Response(body, headers=headers, content_type="text/event-stream")
+
+
+def route_headers(request: "Request", finish: Finish | None = None, ignored: tuple[str, ...] = ()) -> dict[str, str]:
+    """What answered, known once the first chunk is there; and, once all of it is there, which wishes could not be carried out."""
+    cache = {"cache": "hit", "joined": "joined"}.get(request.source, "miss")
+    headers = {"x-llmux-provider": request.provider, "x-llmux-attempts": str(request.attempts), "x-llmux-cache": cache}
+    ignored += finish.ignored if finish is not None else ()
+    return headers | ({"x-llmux-ignored": ", ".join(dict.fromkeys(ignored))} if ignored else {})
+
+
+class EventStream(ResponseBody):
+    """The body of a stream. Not an async generator: those leave their clean-up to chance when they are not run to the end."""
+
+    def __init__(self, exchange: Exchange, request: "Request", frames: Frames, keep_alive_s: float, *, silent: bool):
+        self._exchange, self._request, self._frames = exchange, request, frames
+        self._keep_alive_s = keep_alive_s
+        self._silent, self._opened, self._ended = silent, False, False
+
+    async def __aenter__(self) -> "EventStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._request.leave()
+
+    def __aiter__(self) -> "AsyncIterator[bytes]":
+        return self
+
+    async def make_conditional(self, begin: int, end: int | None) -> int:
+        raise NotImplementedError("a stream has no ranges")
+
+    async def __anext__(self) -> bytes:
+        if self._ended:
+            raise StopAsyncIteration
+        if self._silent:
+            self._silent = False
+            return KEEP_ALIVE
+        try:
+            with trio.move_on_after(self._keep_alive_s):
+                return await self._ready()
+            return KEEP_ALIVE
+        except Exception as error:
+            self._ended = True
+            if not isinstance(error, LLMuxError):
+                report(error, self._exchange.id)
+            return self._frames.failure(problem_of(error, self._exchange.system.clock.now()))
+
+    async def _ready(self) -> bytes:
+        """The frames of all chunks that are ready, at least one frame."""
+        data = b""
+        while not data:
+            chunks = await self._request.receive()
+            if not chunks:
+                raise RuntimeError("the answer ended without a Finish")
+            data = b"" if self._opened else self._frames.opening()
+            self._opened = True
+            for chunk in chunks:
+                data += self._frames.chunk(chunk)
+                self._ended = self._ended or isinstance(chunk, Finish)
+        return data
