@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -26,7 +27,6 @@ READERS = 2
 """connections that read while one writes"""
 
 BEGIN = "BEGIN IMMEDIATE"  # takes the write lock at once: what is looked up next cannot change before the commit
-COMMIT = "COMMIT"
 
 _EVERYWHERE = ("foreign_keys = ON", "trusted_schema = OFF", "mmap_size = 0", "recursive_triggers = ON")
 _WRITING = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 1000", "journal_size_limit = 67108864")
@@ -112,20 +112,14 @@ def _look_up(ids: int) -> str:
 
 
 async def look_up(
-    connection: AsyncConnection, streams: Collection[str], ids: Collection[str]
+    connection: aiosqlite.Connection, streams: Collection[str], ids: Collection[str]
 ) -> tuple[Head, dict[str, int], list[int]]:
     """All that an append has to know, in one statement: the head, the versions of the streams that exist, and the
     positions of the events that have one of `ids`.
-
-    One statement, because each costs two changes of threads, which is more than SQLite needs to answer it.
     """
-    rows: Any = await connection.exec_driver_sql(
-        _look_up(len(ids)), (json.dumps(list(streams)), *(packed(id) for id in ids))
-    )
-    head: Head = EMPTY
-    versions: dict[str, int] = {}
-    positions: list[int] = []
-    for what, number, value in rows:
+    parameters = (json.dumps(list(streams)), *(packed(id) for id in ids))
+    head, versions, positions = EMPTY, {}, []
+    for what, number, value in await connection.execute_fetchall(_look_up(len(ids)), parameters):
         if what == "head":
             head = Head(number, value)
         elif what == "repeated":

@@ -1,0 +1,89 @@
+"""One process owns a data directory."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmux.eventstore import own_directory
+from llmux.failures import ConfigurationWrong, DirectoryInUse
+
+OWNER = """
+import sys
+from pathlib import Path
+from llmux.eventstore import own_directory
+from llmux.failures import DirectoryInUse
+try:
+    with own_directory(Path(sys.argv[1])):
+        print("owned", flush=True)
+        sys.stdin.read()
+except DirectoryInUse as error:
+    print(error, flush=True)
+"""
+
+Start = Callable[..., subprocess.Popen]
+
+
+def owner(in_process: Start, directory: Path) -> subprocess.Popen:
+    root = str(Path(__file__).parents[2])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": root}
+    return in_process("-c", OWNER, str(directory), **pipes)
+
+
+def test_a_second_process_is_refused_and_told_who_owns_the_directory(tmp_path: Path, in_process: Start) -> None:
+    directory = tmp_path / "data"
+    first = owner(in_process, directory)
+    assert first.stdout.readline() == "owned\n"
+    with pytest.raises(DirectoryInUse, match=f"in use by process {first.pid}"), own_directory(directory):
+        pass
+    second = owner(in_process, directory)
+    assert f"in use by process {first.pid}" in second.stdout.readline()
+    first.stdin.close()
+    first.wait(10)
+    with own_directory(directory):
+        pass
+
+
+def test_a_killed_owner_leaves_nothing_behind(tmp_path: Path, in_process: Start) -> None:
+    first = owner(in_process, tmp_path)
+    assert first.stdout.readline() == "owned\n"
+    first.kill()
+    first.wait(10)
+    with own_directory(tmp_path):
+        pass
+
+
+def test_the_directory_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    directory = tmp_path / "not" / "yet" / "there"
+    with own_directory(directory) as owned:
+        assert owned == directory
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert (directory / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with own_directory(tmp_path):
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_directory_can_be_owned_again_and_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        with own_directory(tmp_path), pytest.raises(DirectoryInUse), own_directory(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("place", ["file/data", "file"])
+def test_a_place_where_no_directory_can_be_is_a_sentence(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationWrong, match="Set LLMUX_DATA_DIR"), own_directory(tmp_path / place):
+        pass
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="a place where not even root can write is known on Linux only"
+)
+def test_a_read_only_parent_is_a_sentence() -> None:
+    with pytest.raises(ConfigurationWrong, match="cannot be used"), own_directory(Path("/proc/self/llmux")):
+        pass

@@ -1,0 +1,120 @@
+"""The tables, from nothing to now, and never backwards."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from llmux import eventstore, migrations
+from llmux.eventstore.table import EVENTS
+from llmux.failures import ConfigurationWrong, LogDamaged, SchemaUnknown, StoreFailure
+
+
+def schema(path: Path) -> list[tuple[str, str, str]]:
+    connection = sqlite3.connect(path)
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+    connection.close()
+    return found
+
+
+def test_an_empty_place_gets_the_newest_tables(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    assert migrations.upgrade(path) == migrations.newest()
+    assert path.stat().st_mode & 0o777 == 0o600
+    names = {name for kind, name, _ in schema(path) if kind in ("table", "trigger")}
+    assert names == {
+        "alembic_version",
+        "events",
+        "sqlite_sequence",
+        "events_are_never_changed",
+        "events_are_never_removed",
+        "events_have_no_gaps",
+    }
+    assert not list(tmp_path.glob("*-journal"))
+
+
+def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    migrations.upgrade(path)
+    before = schema(path)
+    assert migrations.upgrade(path) == migrations.newest()
+    assert schema(path) == before
+
+
+def test_the_store_knows_the_newest_tables() -> None:
+    assert migrations.newest() == eventstore.REVISION
+
+
+def test_the_store_knows_the_columns_of_the_table(tmp_path: Path) -> None:
+    migrations.upgrade(tmp_path / "events.db")
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/events.db", poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("PRAGMA table_info(events)").all()
+        strict = connection.exec_driver_sql("SELECT strict FROM pragma_table_list WHERE name = 'events'").scalar_one()
+    assert [row.name for row in rows] == [column.name for column in EVENTS.columns]
+    assert all(row.notnull or row.pk for row in rows)
+    assert strict == 1
+
+
+def test_two_at_once_do_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    outcomes: list[object] = []
+
+    def work() -> None:
+        try:
+            outcomes.append(migrations.upgrade(path))
+        except Exception as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert outcomes == [migrations.newest()] * 4
+
+
+def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    migrations.upgrade(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    before = schema(path)
+    with pytest.raises(SchemaUnknown, match=r"newer LLMux.*9999.*up to 0001"):
+        migrations.upgrade(path)
+    assert schema(path) == before
+
+
+def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A database that somebody else filled: our step fails, and all of it is undone."""
+    path = tmp_path / "events.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE events (something_else TEXT)")
+    connection.close()
+    before = schema(path)
+    with pytest.raises(StoreFailure, match="cannot be brought up to date"):
+        migrations.upgrade(path)
+    assert schema(path) == before
+
+
+def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    path.write_bytes(b"something else entirely " * 100)
+    with pytest.raises(LogDamaged, match="no database"):
+        migrations.upgrade(path)
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationWrong, match="Set LLMUX_DATA_DIR"):
+        migrations.upgrade(tmp_path / "missing" / "events.db")
+
+
+def test_a_path_may_hold_any_character(tmp_path: Path) -> None:
+    directory = tmp_path / "a b%(x)s?mode=ro#c"
+    directory.mkdir()
+    migrations.upgrade(directory / "events.db")
+    assert (directory / "events.db").stat().st_size > 0
