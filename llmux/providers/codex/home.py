@@ -46,7 +46,6 @@ _OFF = (
     "skill_mcp_dependency_install",
     "workspace_dependencies",
     "enable_request_compression",
-    "resize_all_images",  # an image goes up as it came
     "unbounded_connection_retries",  # waits for the network for ever
 )
 

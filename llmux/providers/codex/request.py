@@ -73,7 +73,8 @@ def _message(message: Message) -> tuple[str, list[dict[str, Any]]]:
         if isinstance(part, Text):
             content.append({"type": "output_text" if written else "input_text", "text": part.text})
         elif isinstance(part, Image) and not written:
-            content.append({"type": "input_image", "image_url": _data_url(part)})
+            # without "original" Codex scales down what is wider than 1600 pixels; it sends "high" upwards
+            content.append({"type": "input_image", "image_url": _data_url(part), "detail": "original"})
         elif isinstance(part, (ToolCall, ToolResult)):
             raise _refused("Codex cannot be given tool calls here; ask another provider.", "codex.request.tools")
         else:

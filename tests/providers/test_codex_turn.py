@@ -1,0 +1,224 @@
+"""What the notifications of a turn add up to, from recordings of the real Codex."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmux.failures import Kind, ProviderFailure
+from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage, answer_of
+from llmux.providers.codex.turn import Turn
+
+RECORDINGS = Path(__file__).parent / "recordings/codex"
+TEXT = "ECHO<Say hello.> tok0 tok1 tok2 tok3 tok4 tok5 tok6 tok7 ✓end"
+LIMITS = {"limitId": "codex", "primary": {"usedPercent": 100, "resetsAt": 2_000}, "secondary": None}
+
+
+def play(case: str, turn: Turn) -> list[Chunk]:
+    """The chunks of a recording; what was emitted before a failure stands in the exception's `chunks`."""
+    chunks: list[Chunk] = []
+    try:
+        for line in (RECORDINGS / f"{case}.jsonl").read_text().splitlines():
+            message = json.loads(line)
+            chunks.extend(turn.take(message["method"], message["params"]))
+    except ProviderFailure as failure:
+        failure.chunks = chunks  # type: ignore[attr-defined]
+        raise
+    return chunks
+
+
+def take(turn: Turn, method: str, /, **params: Any) -> list[Chunk]:
+    return list(turn.take(method, params))
+
+
+def test_a_good_answer_is_its_deltas_one_for_one_and_a_finish() -> None:
+    chunks = play("ok-stream", turn := Turn("gpt-5.2-codex", ("seed",)))
+    assert turn.over
+    assert [chunk.text for chunk in chunks[:-1] if isinstance(chunk, TextDelta)][:3] == [
+        "ECHO<Say ",
+        "hello.> ",
+        "tok0 ",
+    ]
+    assert len(chunks) == 12
+    usage = Usage(input_tokens=78, output_tokens=11, cached_input_tokens=26, reasoning_tokens=2)
+    assert chunks[-1] == Finish("stop", usage, "gpt-5.2-codex", ("seed",))
+    assert answer_of(chunks).text == TEXT
+
+
+def test_a_long_answer_keeps_every_delta() -> None:
+    assert len([c for c in play("long-answer", Turn("m")) if isinstance(c, TextDelta)]) >= 60
+
+
+def test_reasoning_summaries_come_before_the_text() -> None:
+    chunks = play("reasoning", Turn("m"))
+    assert [type(chunk) for chunk in chunks[:4]] == [ReasoningDelta] * 4
+    assert answer_of(chunks).reasoning == "**Thinking about it**\n\nfake"
+    assert answer_of(chunks).text == TEXT
+
+
+def test_the_parts_of_a_reasoning_summary_are_paragraphs() -> None:
+    turn = Turn("m")
+    heard = take(turn, "item/reasoning/summaryPartAdded") + take(turn, "item/reasoning/summaryTextDelta", delta="one")
+    heard += take(turn, "item/reasoning/summaryPartAdded") + take(turn, "item/reasoning/summaryTextDelta", delta="two")
+    assert heard == [ReasoningDelta("one"), ReasoningDelta("\n\n"), ReasoningDelta("two")]
+
+
+def test_an_answer_cut_at_the_limit_of_tokens_is_an_answer_with_its_true_usage() -> None:
+    chunks = play("max-tokens", Turn("m"))
+    assert chunks[-1] == Finish(
+        "length", Usage(input_tokens=78, output_tokens=10, cached_input_tokens=26, reasoning_tokens=2), "m"
+    )
+    assert answer_of(chunks).text == TEXT
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        ("quota-usage-limit", Kind.QUOTA_EXHAUSTED),
+        ("quota-insufficient", Kind.QUOTA_EXHAUSTED),
+        ("rate-limited", Kind.RATE_LIMITED),
+        ("overloaded", Kind.OVERLOADED),
+        ("server-error", Kind.UNAVAILABLE),
+        ("model-not-found", Kind.MODEL_NOT_FOUND),
+        ("context-too-long", Kind.CONTEXT_TOO_LONG),
+        ("bad-request", Kind.INVALID_REQUEST),
+        ("unauthorized", Kind.LOGGED_OUT),
+        ("logged-out", Kind.LOGGED_OUT),
+        ("refresh-token-reused", Kind.LOGGED_OUT),
+        ("stall", Kind.TIMED_OUT),
+        ("stream-cut", Kind.GARBLED),
+        ("stream-cut-retried-duplicate", Kind.GARBLED),
+        ("tool-hallucinated", Kind.GARBLED),
+    ],
+)
+def test_every_recorded_failure_has_its_kind(case: str, kind: Kind) -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        play(case, Turn("m"))
+    assert caught.value.kind is kind
+    assert not any(isinstance(chunk, Finish) for chunk in caught.value.chunks)  # type: ignore[attr-defined]
+
+
+def test_a_quota_window_that_is_spent_says_when_it_ends() -> None:
+    turn = Turn("m")
+    with pytest.raises(ProviderFailure) as caught:
+        play("quota-usage-limit", turn)
+    primary, secondary = turn.windows()
+    assert (primary.window, primary.status, primary.used_percent) == ("primary", "rejected", 100)
+    assert (secondary.window, secondary.status, secondary.used_percent) == ("secondary", "allowed", 34)
+    assert caught.value.resets_at == primary.resets_at == 1_795_374_975_000
+
+
+def test_a_quota_without_a_spent_window_has_no_reset_time() -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        play("quota-insufficient", Turn("m"))
+    assert caught.value.resets_at is None
+
+
+def test_text_that_would_come_a_second_time_is_stopped_at_the_first_sign() -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        play("stream-cut-retried-duplicate", turn := Turn("m"))
+    assert "".join(c.text for c in caught.value.chunks).count("ECHO") == 1  # type: ignore[attr-defined]
+    assert not turn.over  # it still runs, and has to be interrupted
+
+
+def test_a_second_answer_of_the_model_does_not_reach_anybody() -> None:
+    """The model called a tool that nobody offered; Codex would ask it a second time on the same bill."""
+    with pytest.raises(ProviderFailure) as caught:
+        play("tool-hallucinated", turn := Turn("m"))
+    assert caught.value.chunks == []  # type: ignore[attr-defined]
+    assert not turn.over
+
+
+def test_a_retry_before_any_text_is_no_failure() -> None:
+    assert take(Turn("m"), "error", willRetry=True, error={}) == []
+
+
+def test_compaction_means_that_the_context_is_too_long() -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        take(Turn("m"), "item/started", item={"type": "contextCompaction"})
+    assert caught.value.kind is Kind.CONTEXT_TOO_LONG
+
+
+@pytest.mark.parametrize("deed", ["commandExecution", "fileChange", "mcpToolCall", "webSearch"])
+def test_codex_that_starts_to_act_is_stopped(deed: str) -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        take(Turn("m"), "item/started", item={"type": deed})
+    assert caught.value.evidence == "codex.action"
+
+
+def test_a_message_without_deltas_is_taken_whole() -> None:
+    items = [{"type": "reasoning"}, {"type": "agentMessage", "text": "whole"}]
+    chunks = take(Turn("m"), "turn/completed", turn={"status": "completed", "items": items})
+    assert [chunk for chunk in chunks if isinstance(chunk, TextDelta)] == [TextDelta("whole")]
+
+
+@pytest.mark.parametrize("items", [[], [{"type": "agentMessage", "text": ""}], None])
+def test_an_empty_answer_is_a_failure(items: Any) -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        take(Turn("m"), "turn/completed", turn={"status": "completed", "items": items})
+    assert caught.value.kind is Kind.GARBLED
+
+
+def test_a_filtered_answer_keeps_its_reason_and_an_empty_one_is_refused() -> None:
+    error = {"codexErrorInfo": "other", "message": "Incomplete response returned, reason: content_filter"}
+    spoken = Turn("m")
+    take(spoken, "item/agentMessage/delta", delta="well")
+    (finish,) = take(spoken, "turn/completed", turn={"status": "failed", "error": error})
+    assert isinstance(finish, Finish)
+    assert finish.reason == "content_filter"
+    with pytest.raises(ProviderFailure) as caught:
+        take(Turn("m"), "turn/completed", turn={"status": "failed", "error": error})
+    assert caught.value.kind is Kind.REFUSED
+
+
+def test_a_model_that_codex_chose_instead_is_named() -> None:
+    turn = Turn("asked")
+    take(turn, "model/rerouted", toModel="given")
+    take(turn, "item/agentMessage/delta", delta="x")
+    (finish,) = take(turn, "turn/completed", turn={"status": "completed"})
+    assert isinstance(finish, Finish)
+    assert finish.model == "given"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"delta": 7, "item": 7, "tokenUsage": 7, "rateLimits": 7, "error": 7, "toModel": 7},
+        {"item": {"type": 7}, "tokenUsage": {"total": {"inputTokens": "x"}}, "rateLimits": {"primary": 7}},
+        {
+            "rateLimits": {
+                "limitId": 7,
+                "primary": {"usedPercent": "x"},
+                "secondary": {"usedPercent": 5, "resetsAt": []},
+            }
+        },
+        {},
+    ],
+)
+def test_nonsense_in_a_notification_is_ignored(params: dict[str, Any]) -> None:
+    turn = Turn("m")
+    for method in (
+        "item/agentMessage/delta",
+        "item/started",
+        "thread/tokenUsage/updated",
+        "account/rateLimits/updated",
+        "error",
+        "model/rerouted",
+        "never/heard/of",
+    ):
+        assert take(turn, method, **params) == []
+    assert all(window.resets_at is None for window in turn.windows())
+
+
+@pytest.mark.parametrize("turn", [None, [], {"status": "interrupted"}, {"status": 7}, {"status": "failed"}])
+def test_an_end_that_is_none_is_a_failure(turn: Any) -> None:
+    with pytest.raises(ProviderFailure):
+        take(Turn("m"), "turn/completed", turn=turn)
+
+
+def test_windows_of_other_limits_carry_their_name_and_model() -> None:
+    turn = Turn("m")
+    take(turn, "account/rateLimits/updated", rateLimits={**LIMITS, "limitId": "special", "normalModelSlug": "gpt-x"})
+    (window,) = turn.windows()
+    assert (window.window, window.model, window.resets_at) == ("special.primary", "gpt-x", 2_000_000)
