@@ -40,11 +40,11 @@ class Exchange:
         self.write(data)
 
     def start(self, status: int, headers: dict[str, str]) -> None:
-        """Status line and headers. Without content-length the body ends with the connection."""
+        """Status line and headers. Without content-length (or transfer-encoding) the body ends with the connection."""
         self.handler.send_response_only(status)
         for name, value in headers.items():
             self.handler.send_header(name, value)
-        if "content-length" not in {name.lower() for name in headers}:
+        if not {"content-length", "transfer-encoding"} & {name.lower() for name in headers}:
             self.handler.send_header("connection", "close")
             self.handler.close_connection = True
         self.handler.end_headers()
