@@ -1,6 +1,7 @@
 """The real command-line tools for tests, at the versions of deploy/clis, in `.cache/clis`.
 
-    python -m tests.clis      installs them with the npm of the test environment, unless they are there already
+    python -m tests.clis         installs them with the npm of the test environment, unless they are there already
+    python -m tests.clis lock    writes package-lock.json anew from package.json (`make lock-clis`)
 
 `BIN` holds `node`, `claude`, `gemini` and `codex`: put it first on PATH, or use the functions. Nothing here needs a login.
 """
@@ -10,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,9 +58,10 @@ def install() -> None:
     with open(FOLDER.with_suffix(".lock"), "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != recipe:
+            print("Installing the command-line tools into .cache/clis (once, about 250 MB to fetch) ...", flush=True)
             for pin in pins:
                 shutil.copy(pin, FOLDER)
-            _npm_ci()
+            _npm(FOLDER, "ci")
             stamp.write_text(recipe)
         _fill_bin()
 
@@ -71,14 +74,14 @@ def _node_home() -> Path:
     return Path(spec.origin).parent
 
 
-def _npm_ci() -> None:
+def _npm(folder: Path, *arguments: str) -> None:
     home = _node_home()
     environment = {**os.environ, "PATH": f"{home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [home / "bin" / "node", npm, "ci", "--loglevel=error"]
-    done = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True)
+    command = [home / "bin" / "node", npm, *arguments, "--loglevel=error"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"npm ci failed:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"npm {arguments[0]} failed:\n{done.stdout}{done.stderr}")
 
 
 def _fill_bin() -> None:
@@ -92,4 +95,7 @@ def _fill_bin() -> None:
 
 
 if __name__ == "__main__":
-    install()
+    if sys.argv[1:] == ["lock"]:
+        _npm(PINS, "install", "--package-lock-only")
+    else:
+        install()

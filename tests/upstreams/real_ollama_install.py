@@ -55,6 +55,7 @@ def install(folder: Path, serve: Serve) -> None:
         recipe, stamp = _recipe(), folder / "made-from"
         if stamp.exists() and stamp.read_text() == recipe:
             return
+        print("Installing a real Ollama into .cache/ollama (once, about 140 MB to fetch) ...", file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="ollama-") as temporary:
             new = Path(temporary) / "new"
             new.mkdir()

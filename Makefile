@@ -1,0 +1,92 @@
+# Needs Python 3.11 or newer and make; everything else is fetched, each file checked against a hash.
+#   make run     the gateway            make test    every check            make help    the rest
+
+PYTHON ?= python3
+RUN    := .venv
+TEST   := .venv-test
+CACHE  := .cache
+UV     := uv==0.13.9
+
+PYTEST_ARGS ?=
+SERVE_ARGS  ?=
+LOCK_ARGS   ?=
+
+PIP := -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: run demo test lint types lock lock-clis clean help python
+
+run: $(RUN)/.installed ## start the gateway (SERVE_ARGS="..." goes to `llmux serve`)
+	@exec $(RUN)/bin/llmux serve $(SERVE_ARGS)
+
+demo: $(RUN)/.installed ## show the gateway at work without any login
+	@exec $(RUN)/bin/llmux demo
+
+# pytest comes last and has the last word: who reads the output finds its summary in the closing line.
+test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
+	@exec $(TEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(TEST)/.installed ## style and likely mistakes
+	@$(TEST)/bin/ruff check --quiet .
+	@$(TEST)/bin/ruff format --quiet --check . || { echo "Some files are not formatted: $(TEST)/bin/ruff format ."; exit 1; }
+
+types: $(TEST)/.installed ## mypy, strict
+	@$(TEST)/bin/mypy
+
+# Two environments, so that running pulls in no test package and testing leaves a running gateway alone. The package itself
+# is installed as a link to this folder, by a build back end that is locked too.
+define install
+	@echo "Installing $(1) into $(@D) ..."
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP) install --require-hashes -r $(1) -r requirements-build.lock
+	@$(@D)/bin/python $(PIP) install --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+endef
+
+$(RUN)/.installed: requirements.lock requirements-build.lock pyproject.toml | python
+	$(call install,requirements.lock)
+
+$(TEST)/.installed: requirements-test.lock requirements-build.lock pyproject.toml | python
+	$(call install,requirements-test.lock)
+
+python:
+	@command -v $(PYTHON) >/dev/null || { echo "LLMux needs Python 3.11 or newer, and there is no $(PYTHON) here. Name yours: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLMux needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12"; exit 1; }
+
+# Both programs look for themselves whether anything has changed; the stamps only spare their start.
+$(CACHE)/clis.stamp: deploy/clis/package.json deploy/clis/package-lock.json deploy/clis/.npmrc tests/clis.py $(TEST)/.installed
+	@$(TEST)/bin/python -m tests.clis
+	@touch $@
+
+$(CACHE)/ollama.stamp: $(wildcard tests/upstreams/*ollama*.py tests/upstreams/tiny_model.py) tests/upstreams/ollama-wheels.lock $(TEST)/.installed
+	@$(TEST)/bin/python -m tests.upstreams.real_ollama --prepare
+	@touch $@
+
+# uv resolves for all platforms and Python versions at once, which pip cannot. It stays in an environment of its own, and
+# what this machine has set about indexes must not reach the locks.
+COMPILE = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
+	$(CACHE)/venv-lock/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" --annotation-style line $(LOCK_ARGS)
+
+lock: $(CACHE)/venv-lock/.installed ## write the Python lock files anew (LOCK_ARGS=--upgrade for newer versions)
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra test --constraint requirements.lock --output-file requirements-test.lock
+	$(COMPILE) --group build --constraint requirements-test.lock --output-file requirements-build.lock
+	$(COMPILE) --group ollama --no-deps --output-file tests/upstreams/ollama-wheels.lock
+
+$(CACHE)/venv-lock/.installed: Makefile | python
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP) install $(UV)
+	@touch $@
+
+lock-clis: $(TEST)/.installed ## write deploy/clis/package-lock.json anew, after a change of package.json
+	@$(TEST)/bin/python -m tests.clis lock
+
+clean: ## remove everything that make has installed or built
+	rm -rf $(RUN) $(TEST) $(CACHE) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
