@@ -24,6 +24,7 @@ class LoopThread:
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
+        self._permanent: asyncio.Task[Any] | None = None
         self._closing = False
         # A daemon, so that a process whose trio side has died is not kept alive: for the log that is one more crash.
         self._thread = threading.Thread(target=self._serve, name="llmux-eventstore", daemon=True)
@@ -38,9 +39,14 @@ class LoopThread:
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._permanent = asyncio.current_task()
         self._ready.set()
         await self._stop.wait()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await self._others()
+
+    async def _others(self) -> None:
+        """Waits until all work that was handed over has ended."""
+        while others := asyncio.all_tasks() - {self._permanent, asyncio.current_task()}:
             await asyncio.wait(others)
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -68,10 +74,10 @@ class LoopThread:
 
     async def close(self) -> None:
         """Waits for all work under way and ends the thread. Not cancellable."""
+        await self.finish(self._others)
         self._closing = True
         self._loop.call_soon_threadsafe(self._stop.set)
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._thread.join)
+        self._thread.join()  # has nothing left to do
 
 
 @asynccontextmanager
