@@ -19,7 +19,16 @@ from llmux.failures import Kind, ProviderFailure, printable
 from llmux.prompts import Finish, ReasoningDelta, TextDelta, Usage
 from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics
 from llmux.providers.ollama_http import Exchange, Lost, Server, TooLong
-from llmux.providers.ollama_wire import Line, ModelFacts, chat_request, facts_of, failure_of, prompt_was_cut, read_line
+from llmux.providers.ollama_wire import (
+    UNREADABLE,
+    Line,
+    ModelFacts,
+    chat_request,
+    facts_of,
+    failure_of,
+    prompt_was_cut,
+    read_line,
+)
 
 ERROR_BYTES_MAX = 64 * 1024
 MODELS_KEPT_MAX = 256
@@ -48,9 +57,7 @@ class OllamaAdapter:
 
     def __init__(self, place: Place):
         self._place, self._limits = place, place.limits
-        self._server = Server(
-            place.settings.url, idle_max=place.settings.concurrency, connect_ms_max=place.limits.probe_ms_max
-        )
+        self._server = Server(place.settings.url, connect_ms_max=place.limits.probe_ms_max)
         self._facts: dict[str, ModelFacts] = {}
         self._digests: dict[str, str] = {}
         self._names: frozenset[str] = frozenset()
@@ -60,6 +67,7 @@ class OllamaAdapter:
         return f"<OllamaAdapter {self._server.url} {self._busy} busy, {self._server.idle} idle, {len(self._digests)} models>"
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self._server.keep(self._place.settings.concurrency)
         task_status.started()
         try:
             await trio.sleep_forever()
@@ -176,7 +184,7 @@ class OllamaAdapter:
                 )
             except Lost as lost:
                 reason = self._down() if lost.stage == "connect" else self._stranger()
-            except (TooLong, msgspec.DecodeError):
+            except (TooLong, *UNREADABLE):
                 reason = self._stranger()
         return Readiness(installed=False, logged_in=True, sentence=reason)
 

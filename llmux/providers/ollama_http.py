@@ -118,15 +118,15 @@ class Exchange:
 
 
 class Server:
-    """The one server behind `url`. At most `idle_max` connections are kept when nobody uses them."""
+    """The one server behind `url`. Connections are kept for the next request between `keep` and `close` only."""
 
-    def __init__(self, url: str, *, idle_max: int, connect_ms_max: int):
+    def __init__(self, url: str, *, connect_ms_max: int):
         parts = urlsplit(url)
         self.url = url
         self.host, self.port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._authority, self._path = parts.netloc.rpartition("@")[2], quote(parts.path, safe="/%")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._idle_max, self._connect_seconds_max = idle_max, connect_ms_max / 1000
+        self._idle_max, self._connect_seconds_max = 0, connect_ms_max / 1000
         self._idle: list[_Connection] = []
         self.connected = 0
         """connections made since the start"""
@@ -192,8 +192,13 @@ class Server:
         self.connected += 1
         return _Connection(stream, tcp.socket)
 
+    def keep(self, idle_max: int) -> None:
+        """From now on up to `idle_max` connections stay open when nobody uses them. Whoever calls this calls `close` too."""
+        self._idle_max = idle_max
+
     async def close(self) -> None:
-        """Closes the connections that nobody uses."""
+        """Closes the connections that nobody uses, and keeps none from now on."""
+        self._idle_max = 0
         while self._idle:
             await _close(self._idle.pop())
 

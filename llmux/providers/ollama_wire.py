@@ -12,6 +12,10 @@ BYTES_PER_TOKEN_MAX = 8
 """No prompt that people write has more bytes per token than this (ordinary text has about 4)."""
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON of the wanted form (invalid UTF-8 is a UnicodeDecodeError of its own)."""
+
+
 class ModelFacts(msgspec.Struct, frozen=True):
     """What /api/show says about a model. None = it does not say."""
 
@@ -36,7 +40,7 @@ def facts_of(body: bytes) -> ModelFacts:
     """Reads an answer of /api/show. What cannot be read is unknown."""
     try:
         show = msgspec.json.decode(body, type=_Show)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ModelFacts()
     found = re.search(r"^num_ctx\s+(\d{1,9})$", show.parameters, re.MULTILINE)
     lengths = [v for k, v in (show.model_info or {}).items() if k.endswith(".context_length") and type(v) is int]
@@ -179,7 +183,7 @@ def read_line(data: bytes) -> Line:
     """One line of NDJSON. Raises ProviderFailure when it is none, or none of a chat."""
     try:
         line = _LINES.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise _garbled("Ollama sent a line that is no part of an answer.", "ollama.bad_line") from None
     if line.error is not None:
         raise _failed_in_stream(line.error)
@@ -267,7 +271,7 @@ def _error_text(body: bytes) -> str | None:
     """The text of `{"error": "text"}`, or None when the body has another form."""
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     error = decoded.get("error") if isinstance(decoded, dict) else None
     return error if isinstance(error, str) else None

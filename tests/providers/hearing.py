@@ -29,7 +29,7 @@ def place_of(
         folder.mkdir(parents=True, exist_ok=True)
     return Place(
         name=name,
-        settings=ProviderSettings(**{**DEFAULT_PROVIDERS[name], **settings}),
+        settings=ProviderSettings(**{"kind": name, **DEFAULT_PROVIDERS.get(name, {}), **settings}),
         account=account or Account(),
         limits=limits or Limits(),
         directory=private,
