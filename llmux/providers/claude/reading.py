@@ -176,12 +176,12 @@ class Reading:
         return Step(windows=tuple(self._window(name, said) for name, said in named.items()))
 
     def _window(self, name: str, said: Line) -> QuotaWindow:
-        share = said.get("utilization")
+        share = signs.number(said.get("utilization"))
         return QuotaWindow(
             window=name,
             status=_STATUSES.get(str(said.get("status")), "allowed"),
             model="*" if name in _ACCOUNT_WINDOWS else self._asked_model,
-            used_percent=max(0, min(100, round(share * 100))) if isinstance(share, int | float) else None,
+            used_percent=max(0, min(100, round(share * 100))) if share is not None else None,
             resets_at=signs.epoch_ms(said.get("resetsAt")),
         )
 

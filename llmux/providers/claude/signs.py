@@ -95,8 +95,8 @@ def of_retry(line: Line, *, begun: bool, waited: bool) -> ProviderFailure | None
     if begun:
         return failure("cut")
     if status == 429:
-        delay = line.get("retry_delay_ms")
-        return failure("rate_limit", wait_ms=int(delay) if isinstance(delay, int | float) else None)
+        delay = number(line.get("retry_delay_ms"))
+        return failure("rate_limit", wait_ms=None if delay is None else int(delay))
     if isinstance(status, int):
         return _of_status(status, "")
     return failure("no_headers" if waited else "connection")
@@ -117,7 +117,14 @@ def _of_status(status: int, words: str) -> ProviderFailure:
     return failure("request", words)
 
 
-def epoch_ms(seconds: object) -> int | None:
-    """Seconds since 1970 as milliseconds; None for anything that is not a number."""
-    numeric = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    return int(seconds * 1000) if numeric else None  # type: ignore[operator]
+def number(value: object) -> float | None:
+    """A JSON number of a sensible size, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) < 1e15 else None
+
+
+def epoch_ms(value: object) -> int | None:
+    """Seconds since 1970 as milliseconds."""
+    seconds = number(value)
+    return None if seconds is None else int(seconds * 1000)

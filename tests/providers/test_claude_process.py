@@ -1,0 +1,273 @@
+"""The adapter of Claude Code over a real process that misbehaves (hostile_claude.py)."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from llmux.config import Account, Limits
+from llmux.failures import Kind, ProviderFailure
+from llmux.prompts import Prompt, assistant, user
+from llmux.providers.adapter import Call, QuotaWindow
+from llmux.providers.claude import ClaudeAdapter
+from llmux.providers.claude import login as claude_login
+from tests.providers.hearing import Heard, ask, descendants, place_of
+
+MODEL = ("claude-sonnet-4", "sonnet")
+PROGRAM = Path(__file__).with_name("hostile_claude.py")
+LIMITS = Limits(line_bytes_max=200_000, answer_bytes_max=200_000, stop_ms_max=200, stderr_tail_bytes_max=1000)
+
+Make = Callable[..., ClaudeAdapter]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """An adapter over the hostile program in the given mode."""
+    program = tmp_path / "claude"
+    program.write_text(f"#!{sys.executable} -IS\n{PROGRAM.read_text('utf-8')}", "utf-8")
+    program.chmod(0o755)
+
+    def made(mode: str = "ok", *, env: dict[str, str] | None = None, **more: Any) -> ClaudeAdapter:
+        more = {"limits": LIMITS, "command": str(program), **more}
+        return ClaudeAdapter(place_of("claude", tmp_path, env={"HOSTILE": mode, **(env or {})}, **more))
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "evidence", "text"),
+    [
+        ("dies at once", Kind.CRASHED, None, ""),
+        ("closes its input", Kind.CRASHED, "process.stdin_closed", ""),
+        ("refuses settings", Kind.GARBLED, "claude.control", ""),
+        ("dies", Kind.CRASHED, "claude.gone", "half an ans"),
+        ("is killed", Kind.CRASHED, "claude.gone", "half an ans"),
+        ("half a line", Kind.GARBLED, "claude.babble", "half"),
+        ("prose", Kind.GARBLED, "claude.babble", ""),
+        ("ansi", Kind.GARBLED, "claude.babble", ""),
+        ("not utf-8", Kind.GARBLED, "claude.babble", ""),
+        ("a number", Kind.GARBLED, "claude.babble", ""),
+        ("endless line", Kind.GARBLED, "claude.too_long", ""),
+        ("error as text", Kind.RATE_LIMITED, "claude.rate_limit", ""),
+    ],
+)
+async def test_a_program_that_misbehaves_is_a_typed_failure(
+    make: Make, mode: str, kind: Kind, evidence: str | None, text: str
+) -> None:
+    adapter, heard = make(mode), Heard()
+    with pytest.raises(ProviderFailure) as caught:
+        with trio.fail_after(20):
+            await ask(adapter, "Hello", *MODEL, heard)
+    assert caught.value.kind is kind
+    assert evidence in (None, caught.value.evidence)
+    assert heard.text == text
+    statistics = adapter.statistics()
+    assert (statistics.started, statistics.lost, statistics.recycled) == (
+        (1, 1, 0) if kind is Kind.CRASHED else (1, 0, 1)
+    )
+    assert (statistics.starting, statistics.busy) == (0, 0)
+    assert descendants() == {}
+
+
+async def test_an_endless_answer_ends_at_its_limit(make: Make) -> None:
+    heard = Heard()
+    with pytest.raises(ProviderFailure) as caught:
+        with trio.fail_after(20):
+            await ask(make("endless answer"), "Hello", *MODEL, heard)
+    assert caught.value.evidence == "claude.too_long"
+    assert 100_000 < len(heard.text) <= LIMITS.answer_bytes_max
+
+
+async def test_the_exit_status_of_a_crash_is_told(make: Make) -> None:
+    with pytest.raises(ProviderFailure, match="exited with status 3"):
+        await ask(make("dies"), "Hello", *MODEL)
+
+
+async def test_nothing_follows_the_finish(make: Make) -> None:
+    heard = await ask(make("goes on"), "Hello", *MODEL)
+    assert heard.answer.text == "done"
+
+
+async def test_a_flood_on_stderr_holds_nothing_up(make: Make) -> None:
+    with trio.fail_after(20):
+        assert (await ask(make("loud"), "Hello", *MODEL)).answer.text == "done"
+
+
+@pytest.mark.parametrize("mode", ["stubborn", "forks"])
+async def test_cancelling_ends_whatever_the_program_does(make: Make, mode: str) -> None:
+    adapter = make(mode)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        with trio.CancelScope() as scope, trio.fail_after(20):
+
+            async def leave(chunk: Any) -> None:
+                assert len(descendants()) == (2 if mode == "forks" else 1)
+                scope.cancel()
+
+            await adapter.answer(Call(Prompt((user("Hello"),)), *MODEL), leave, lambda window: None)
+        nursery.cancel_scope.cancel()
+    assert scope.cancelled_caught
+    assert descendants() == {}
+    assert adapter.statistics().busy == 0
+
+
+async def test_cancelling_before_the_first_word_leaves_nothing(make: Make) -> None:
+    adapter = make("silent")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        asked = trio.CancelScope()
+        call = Call(Prompt((user("Hello"),)), *MODEL)
+
+        async def asking() -> None:
+            with asked:
+                await adapter.answer(call, Heard().emit, lambda window: None)
+
+        nursery.start_soon(asking)
+        with trio.fail_after(20):
+            while adapter.statistics().busy == 0:
+                await trio.sleep(0.005)
+        asked.cancel()
+        with trio.fail_after(20):
+            while adapter.statistics().busy:
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+    assert descendants() == {}
+
+
+async def test_what_the_reader_raises_comes_out_plain(make: Make) -> None:
+    """The actor's side of `emit` may be gone: its exception is neither swallowed nor wrapped in a group."""
+
+    async def broken(chunk: Any) -> None:
+        raise trio.BrokenResourceError
+
+    adapter = make()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        with pytest.raises(trio.BrokenResourceError):
+            await adapter.answer(Call(Prompt((user("Hello"),)), *MODEL), broken, lambda window: None)
+        nursery.cancel_scope.cancel()
+    assert descendants() == {}
+
+
+async def test_a_good_answer_brings_its_quota(make: Make) -> None:
+    heard = await ask(make(), Prompt((user("a"), assistant("b"), user("c"))), *MODEL)
+    assert heard.answer.text == "Hello"
+    assert heard.windows == [QuotaWindow("five_hour", "allowed", resets_at=9000)]
+
+
+# --- what the process is given -------------------------------------------------------------------------------------
+
+
+async def test_the_process_gets_constant_arguments_and_a_minimal_environment(make: Make, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.json"
+    environ = {
+        "ANTHROPIC_API_KEY": "gateway's own",
+        "ANTHROPIC_BASE_URL": "http://gateway's own",
+        "LLMUX_SECRET": "secret",
+        "CLAUDE_CODE_OAUTH_TOKEN": "token",
+        "NODE_OPTIONS": "--inspect",
+    }
+    await ask(make(environ=environ, env={"HOSTILE_NOTES": str(notes)}), "a prompt", *MODEL)
+    seen = json.loads(notes.read_text("utf-8"))
+    assert seen["argv"][-2:] == ["--model", "sonnet"]
+    assert seen["argv"][seen["argv"].index("--tools") + 1 :][:2] == ["", "--strict-mcp-config"]
+    assert "a prompt" not in seen["argv"]
+    assert set(seen["environ"]) - {"LC_CTYPE"} == {
+        *("HOME", "PATH", "LANG", "TERM", "HOSTILE", "HOSTILE_NOTES", "API_TIMEOUT_MS", "DISABLE_AUTOUPDATER"),
+        *("CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"),
+        *("CLAUDE_CODE_DISABLE_ATTACHMENTS", "CLAUDE_CODE_MAX_RETRIES", "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK"),
+        *("CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP", "CLAUDE_CODE_BLOCKING_LIMIT_OVERRIDE"),
+    }
+    assert os.listdir(seen["cwd"]) == []
+
+
+def test_an_account_with_its_own_login_does_not_get_the_gateways_token(tmp_path: Path) -> None:
+    account = Account("work", str(tmp_path / "work"))
+    place = place_of("claude", tmp_path, environ={"CLAUDE_CODE_OAUTH_TOKEN": "token"}, account=account)
+    env = claude_login.environment(place)
+    assert env["CLAUDE_CONFIG_DIR"] == str(tmp_path / "work")
+    assert "CLAUDE_CODE_OAUTH_TOKEN" not in env
+
+
+def test_the_cli_is_more_patient_than_the_actor(tmp_path: Path) -> None:
+    env = claude_login.environment(place_of("claude", tmp_path, first_byte_ms_max=300_000))
+    assert int(env["API_TIMEOUT_MS"]) > 300_000
+
+
+# --- the probe -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_missing_program_is_told_with_what_to_type(make: Make) -> None:
+    adapter = make(command="claude-that-is-not-there")
+    readiness = await adapter.probe()
+    assert not readiness.installed
+    assert "npm install -g @anthropic-ai/claude-code@" in readiness.sentence
+    with pytest.raises(ProviderFailure) as caught:
+        await ask(adapter, "Hello", *MODEL)
+    assert (caught.value.kind, caught.value.evidence) == (Kind.UNAVAILABLE, "claude.not_installed")
+
+
+@pytest.mark.parametrize(
+    ("env", "ready", "words"),
+    [
+        ({}, True, ""),
+        ({"HOSTILE_VERSION": "2.0.5 (Claude Code)"}, True, "older than 2.1.197"),
+        ({"HOSTILE_VERSION": "2.1.330 (Claude Code)"}, True, ""),
+        ({"HOSTILE_VERSION": "git version 2.40.1"}, False, "does not answer like Claude Code"),
+        ({"HOSTILE_STATUS": '{"loggedIn": false}'}, False, "not logged in"),
+        ({"HOSTILE_STATUS": "[]"}, False, "cannot be understood"),
+    ],
+)
+async def test_the_probe_says_what_is_wrong(make: Make, env: dict[str, str], ready: bool, words: str) -> None:
+    readiness = await make(env=env).probe()
+    assert (readiness.installed, readiness.ready) == (True, ready)
+    assert words in readiness.sentence
+    assert bool(readiness.sentence) is bool(words)
+
+
+async def test_a_program_that_cannot_be_started_is_told(make: Make, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/nowhere/at/all\n", "utf-8")
+    broken.chmod(0o755)
+    readiness = await make(command=str(broken)).probe()
+    assert not readiness.ready
+    assert "cannot be started" in readiness.sentence
+
+
+async def test_an_account_is_told_to_log_in_in_its_own_place(make: Make, tmp_path: Path) -> None:
+    account = Account("work", str(tmp_path / "work"))
+    readiness = await make(env={"HOSTILE_STATUS": '{"loggedIn": false}'}, account=account).probe()
+    assert f"CLAUDE_CONFIG_DIR={tmp_path / 'work'} claude auth login" in readiness.sentence
+
+
+async def test_a_new_login_changes_the_stamp(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "home" / ".claude" / ".credentials.json"
+    adapter = make()
+    before = await adapter.probe()
+    file.parent.mkdir(parents=True)
+    file.write_text("{}", "utf-8")
+    after = await adapter.probe()
+    file.write_text('{"a":1}', "utf-8")
+    assert before.login_stamp == ""
+    assert len({before.login_stamp, after.login_stamp, (await adapter.probe()).login_stamp}) == 3
+
+
+async def test_a_login_that_cannot_be_renewed_is_told(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write anywhere but on a read-only mount, which a test cannot make: so the system's answer is replaced."""
+    file = tmp_path / "home" / ".claude" / ".credentials.json"
+    adapter = make()
+    file.parent.mkdir(parents=True)
+    file.write_text("{}", "utf-8")
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file.parent and real(path, mode))
+    readiness = await adapter.probe()
+    assert readiness.ready
+    assert "is read-only" in readiness.sentence
+    assert "claude setup-token" in readiness.sentence
