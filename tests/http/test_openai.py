@@ -1,0 +1,153 @@
+"""OpenAI's dialect as its clients read it."""
+
+import json
+
+from tests.http.served import gateway, settings_of
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+async def test_a_completion_has_openais_fields_and_real_usage(door):
+    reply = await door.post("/v1/chat/completions", {"model": "auto", "messages": HI})
+    body = reply.json
+    assert reply.status == 200
+    assert body["id"].startswith("chatcmpl-")
+    assert body["object"] == "chat.completion"
+    assert isinstance(body["created"], int)
+    assert body["model"] == "say=hello+from+claude"
+    (choice,) = body["choices"]
+    assert (choice["index"], choice["finish_reason"]) == (0, "stop")
+    assert choice["message"] == {"role": "assistant", "content": "hello from claude"}
+    assert body["usage"] == {
+        "prompt_tokens": 1,
+        "completion_tokens": 3,
+        "total_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+async def test_what_happened_stands_in_meta_and_in_headers(door):
+    body = {"model": "auto", "messages": HI, "temperature": 0.5, "logprobs": True, "presence_penalty": 1}
+    reply = await door.post("/v1/chat/completions", body)
+    meta = reply.json["_meta"]
+    assert set(meta) == {"provider", "duration_ms", "request_id", "cached"}
+    assert (meta["provider"], meta["cached"]) == ("claude", False)
+    assert meta["request_id"] == reply.headers["x-request-id"]
+    assert reply.headers["x-llmux-provider"] == "claude"
+    assert reply.headers["x-llmux-attempts"] == "1"
+    assert reply.headers["x-llmux-cache"] == "miss"
+    assert set(reply.headers["x-llmux-ignored"].split(", ")) == {"presence_penalty", "logprobs", "temperature"}
+
+
+async def test_no_cache_gets_a_fresh_answer(door):
+    body = {"model": "auto", "messages": HI}
+    await door.post("/v1/chat/completions", body)
+    assert (await door.post("/v1/chat/completions", body)).json["_meta"]["cached"] is True
+    fresh = await door.post("/v1/chat/completions", body, {"cache-control": "no-cache"})
+    assert fresh.json["_meta"]["cached"] is False
+
+
+async def test_a_stream_has_one_id_a_role_first_and_an_empty_delta_last(door):
+    reply = await door.post("/v1/chat/completions", {"model": "auto", "messages": HI, "stream": True})
+    *chunks, done = reply.frames
+    assert done == "[DONE]"
+    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in chunks}) == 1
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert "".join(delta.get("content", "") for delta in deltas) == "hello from claude"
+    assert deltas[-1] == {}
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
+    assert not any("usage" in chunk for chunk in chunks)
+    assert chunks[-1]["_meta"]["provider"] == "claude"
+
+
+async def test_a_stream_ends_with_its_usage_where_it_was_asked_for(door):
+    body = {"model": "auto", "messages": HI, "stream": True, "stream_options": {"include_usage": True}}
+    *chunks, usage, _ = (await door.post("/v1/chat/completions", body)).frames
+    assert all(chunk["usage"] is None for chunk in chunks)
+    assert usage["choices"] == []
+    assert usage["usage"]["total_tokens"] == 4
+    assert usage["id"] == chunks[0]["id"]
+
+
+async def test_reasoning_stands_in_a_field_of_its_own(door):
+    body = {"model": "reason=let+me+see,say=42", "messages": HI}
+    message = (await door.post("/v1/chat/completions", body)).json["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("42", "let me see")
+    frames = (await door.post("/v1/chat/completions", {**body, "stream": True})).frames
+    assert frames[1]["choices"][0]["delta"] == {"reasoning_content": "let me see"}
+
+
+async def test_an_error_is_an_object_with_type_param_and_code(door):
+    reply = await door.post("/v1/chat/completions", {"model": "no-such-model", "messages": HI})
+    assert reply.status == 404
+    error = reply.json["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
+    assert "claude-plain" in error["message"]
+
+
+async def test_the_types_of_errors_tell_whose_fault_it_is(door):
+    expected = {
+        "fail=rate_limited": (429, "rate_limit_exceeded", "rate_limit_exceeded"),
+        "fail=quota_exhausted": (429, "insufficient_quota", "insufficient_quota"),
+        "fail=context_too_long": (400, "invalid_request_error", "context_length_exceeded"),
+        "fail=refused": (400, "invalid_request_error", "content_policy_violation"),
+        "fail=crashed": (502, "server_error", "provider_crashed"),
+        "fail=timed_out": (504, "server_error", "provider_timeout"),
+    }
+    for model, (status, type_, code) in expected.items():
+        body = {"provider": "claude", "prompt": "hi", "options": {"model": model, "retries": 0}}
+        native = await door.post("/ollama", body)
+        assert (native.status, native.json["code"]) == (status, code)
+    for model, (status, type_, code) in expected.items():
+        reply = await door.post("/v1/chat/completions", {"model": f"gemini/{model}", "messages": HI})
+        assert reply.status == status, reply
+        assert (reply.json["error"]["type"], reply.json["error"]["code"]) == (type_, code)
+
+
+async def test_the_models_are_listed_and_each_has_a_page(door):
+    reply = await door.get("/v1/models")
+    assert reply.json["object"] == "list"
+    entry = next(each for each in reply.json["data"] if each["id"] == "codex-plain")
+    assert (entry["object"], entry["owned_by"], entry["permission"], entry["root"], entry["parent"]) == (
+        "model",
+        "codex",
+        [],
+        "codex-plain",
+        None,
+    )
+    assert (await door.get("/v1/models/codex-plain")).json == entry
+    missing = await door.get("/v1/models/no/such")
+    assert (missing.status, missing.json["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_model_that_two_providers_offer_is_listed_once(tmp_path):
+    settings = settings_of(tmp_path)
+    providers = {name: json_like for name, json_like in settings.providers.items() if name in ("claude", "gemini")}
+    both = {name: _with_model(each, "shared") for name, each in providers.items()}
+    async with gateway(settings_of(tmp_path, providers=both)) as here:
+        listed = [each["id"] for each in (await here.get("/v1/models")).json["data"]]
+        assert listed.count("shared") == 1
+
+
+def _with_model(provider, model):
+    import msgspec
+
+    return msgspec.structs.replace(provider, models=(model,))
+
+
+async def test_a_request_without_model_goes_to_the_default_provider(door):
+    reply = await door.post("/v1/chat/completions", {"messages": HI})
+    assert reply.json["_meta"]["provider"] == "claude"
+
+
+async def test_openais_words_reach_the_provider(door):
+    body = {"model": "echo", "messages": [{"role": "user", "content": "one two three four"}], "max_tokens": 2}
+    reply = await door.post("/v1/chat/completions", body)
+    choice = reply.json["choices"][0]
+    assert (choice["message"]["content"].strip(), choice["finish_reason"]) == ("one two", "length")
+    reply = await door.post("/v1/chat/completions", {**body, "max_tokens": 50, "stop": ["three"]})
+    assert reply.json["choices"][0]["message"]["content"].strip() == "one two"
+    assert json.dumps(reply.json)
