@@ -95,6 +95,8 @@ def main() -> None:
         if HOW == "refuses" and method != "initialize":
             write(json.dumps({"id": message["id"], "error": {"code": -32600, "message": "unknown variant"}}) + "\n")
         elif method == "thread/start":
+            while HOW == "slow-thread" and not os.path.exists(HEARD + ".go"):
+                time.sleep(0.005)
             threads += 1
             thread = f"t{threads}-{os.getpid()}"
             reply(message, {"thread": {}} if HOW == "nameless-thread" else {"thread": {"id": thread}, "model": "m"})

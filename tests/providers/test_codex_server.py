@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from llmux.config import Account, Limits
 from llmux.failures import Kind, ProviderFailure
@@ -183,12 +182,12 @@ async def test_a_cancelled_answer_is_left_soon_even_when_codex_is_deaf_and_that_
 
 
 async def test_an_answer_that_is_cancelled_while_its_thread_is_made_gives_it_back_all_the_same(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "", warm=1) as codex:
-        await codex.until_told("initialized")
+    async with misbehaving(tmp_path, "slow-thread") as codex:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(codex.say)
-            await trio.testing.wait_all_tasks_blocked()
+            await codex.until_told("thread/start")
             nursery.cancel_scope.cancel()
+        Path(f"{codex.heard}.go").touch()
         await codex.until_told("thread/unsubscribe")
         assert codex.methods().count("turn/start") == 0
 
