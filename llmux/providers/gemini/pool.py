@@ -1,0 +1,234 @@
+"""The workers of one account: started on demand up to a limit, used again, replaced when they are worn, unfit or gone."""
+
+import signal
+from collections.abc import Callable
+
+import trio
+
+from llmux.failures import ProviderFailure
+from llmux.providers.adapter import Place, WorkerStatistics
+from llmux.providers.gemini import signs
+from llmux.providers.gemini.home import Home
+from llmux.providers.gemini.program import Login, find_login
+from llmux.providers.gemini.settings import renames
+from llmux.providers.gemini.worker import Worker
+from llmux.providers.process import running, signal_group
+
+REQUESTS_MAX = 100
+"""requests after which a worker is replaced: its memory grows with every session"""
+MODEL_CONFIGS_MAX = 32
+"""model configurations of conversations that a new worker learns when it starts"""
+
+ARGUMENTS = ("--acp", "--admin-policy", "{policy}", "-e", "none")
+
+Argv = Callable[[], tuple[str, ...]]
+
+
+class _Wanted:
+    """Somebody who waits for a worker. `model_config` is "" when any worker will do."""
+
+    def __init__(self, model_config: str):
+        self.model_config = model_config
+        self.settled = trio.Event()
+        self.result: Worker | ProviderFailure | None = None
+
+    def settle(self, result: "Worker | ProviderFailure") -> None:
+        self.result = result
+        self.settled.set()
+
+
+class Pool:
+    """Hands out workers, one request at a time each. `serve` must be running."""
+
+    def __init__(self, place: Place, argv: Argv, model_configs: tuple[str, ...]):
+        self._place, self._argv = place, argv
+        self._known = dict.fromkeys(model_configs)
+        """model configurations in the order of their last use: what new workers know after a session/load"""
+        self._workers: list[Worker] = []
+        self._starting: list[frozenset[str]] = []
+        self._wanted: list[_Wanted] = []
+        self._nursery: trio.Nursery | None = None
+        self._numbers = 0
+        self._started = self._recycled = self._lost = 0
+
+    def __repr__(self) -> str:
+        return f"<gemini Pool {self.statistics()}>"
+
+    def statistics(self) -> WorkerStatistics:
+        busy = sum(worker.busy for worker in self._workers)
+        return WorkerStatistics(
+            starting=len(self._starting),
+            idle=len(self._workers) - busy,
+            busy=busy,
+            started=self._started,
+            recycled=self._recycled,
+            lost=self._lost,
+        )
+
+    async def serve(self, task_status: trio.TaskStatus[None]) -> None:
+        """Runs until cancelled; then no process and no home is left."""
+        self._place.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left_over in self._place.directory.glob("worker-*"):  # of a gateway that was killed
+            Home(left_over).remove()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._refill()
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            while self._wanted:
+                self._wanted.pop().settle(signs.not_served())
+
+    async def take(self, model_config: str = "") -> Worker:
+        """A worker for one request; give it back. One that knows `model_config`, if that is not "". Raises ProviderFailure."""
+        if self._nursery is None:
+            raise signs.not_served()
+        if model_config:
+            self._remember(model_config)
+        wanted = _Wanted(model_config)
+        self._wanted.append(wanted)
+        self._provide()
+        try:
+            await wanted.settled.wait()
+        except trio.Cancelled:
+            if wanted in self._wanted:
+                self._wanted.remove(wanted)
+            if isinstance(wanted.result, Worker):
+                self.give_back(wanted.result)
+            raise
+        if isinstance(wanted.result, Worker):
+            return wanted.result
+        assert wanted.result is not None
+        raise wanted.result
+
+    def give_back(self, worker: Worker) -> None:
+        """The request is over. A worker that is not fit is killed at once, a worn one ends in peace."""
+        worker.busy = False
+        if worker.process.exit_status is not None:
+            self._dismiss(worker, lost=not worker.closed)
+        elif not worker.fit:
+            signal_group(worker.process.pid, signal.SIGKILL)
+            self._dismiss(worker)
+        elif worker.served >= REQUESTS_MAX:
+            self._dismiss(worker)
+        self._provide()
+
+    def _remember(self, model_config: str) -> None:
+        self._known.pop(model_config, None)
+        self._known[model_config] = None
+        while len(self._known) > MODEL_CONFIGS_MAX:
+            del self._known[next(iter(self._known))]
+
+    def _lesson(self) -> tuple[str, ...]:
+        """What a worker that starts now is to know, the latest first; of renamed models only one fits into it."""
+        latest = list(reversed(self._known))
+        renamed = [text for text in latest if renames(text)]
+        return tuple(text for text in latest if text not in renamed[1:])
+
+    def _dismiss(self, worker: Worker, *, lost: bool = False) -> None:
+        """Lets the worker's task end it. `lost` tells that the process went by itself."""
+        if not worker.leave.is_set():
+            worker.fit = False
+            worker.leave.set()
+            self._lost += lost
+            self._recycled += not lost
+
+    def _provide(self) -> None:
+        """Matches idle workers with those who wait, and starts what is missing. Never waits."""
+        if self._nursery is None:
+            return
+        login = find_login(self._place) if self._wanted else ""
+        for worker in self._workers:
+            gone = worker.process.exit_status is not None
+            changed = isinstance(login, Login) and login.identity != worker.login.identity  # somebody logged in anew
+            if not worker.busy and (gone or changed):
+                self._dismiss(worker, lost=gone)
+        coming = list(self._starting)
+        for wanted in list(self._wanted):
+            idle = [worker for worker in self._workers if not worker.busy and worker.fit]
+            able = [worker for worker in idle if not wanted.model_config or wanted.model_config in worker.aliases]
+            if able:
+                worker = able[-1] if wanted.model_config else able[0]
+                worker.busy = True
+                self._wanted.remove(wanted)
+                wanted.settle(worker)
+                continue
+            suited = next((known for known in coming if not wanted.model_config or wanted.model_config in known), None)
+            if suited is not None:
+                coming.remove(suited)
+            elif len(self._workers) + len(self._starting) < self._place.settings.concurrency:
+                self._start()
+            elif idle:
+                self._dismiss(idle[0])  # makes room; _live starts the next one
+
+    def _refill(self) -> None:
+        """Keeps as many workers ready as the settings say, if there is a login."""
+        if self._nursery is None or not isinstance(find_login(self._place), Login):
+            return
+        warm = min(self._place.settings.warm, self._place.settings.concurrency)
+        while len(self._workers) + len(self._starting) < warm:
+            self._start()
+
+    def _start(self) -> None:
+        assert self._nursery is not None
+        lesson = self._lesson()
+        self._starting.append(frozenset(lesson))
+        self._nursery.start_soon(self._live, lesson)
+
+    async def _live(self, lesson: tuple[str, ...]) -> None:
+        """The life of one worker, from its home to its end."""
+        self._numbers += 1
+        home = Home(self._place.directory / f"worker-{self._numbers}")
+        was_useful = False
+        try:
+            was_useful = await self._run(home, lesson)
+        except (ProviderFailure, OSError) as error:
+            failure = error if isinstance(error, ProviderFailure) else signs.unwritable(error)
+            self._lost += 1
+            if self._wanted:
+                self._wanted.pop(0).settle(failure)
+        finally:
+            if frozenset(lesson) in self._starting:
+                self._starting.remove(frozenset(lesson))
+            home.remove()
+        self._provide()
+        if was_useful:  # else one that dies as soon as it is ready would be started for ever
+            self._refill()
+
+    async def _run(self, home: Home, lesson: tuple[str, ...]) -> bool:
+        """Whether it served anybody. Raises ProviderFailure or OSError when it does not get ready."""
+        login = find_login(self._place)
+        if not isinstance(login, Login):
+            raise signs.logged_out(login)
+        argv = self._argv()
+        aliases = home.prepare(login, lesson)
+        env = home.environment(self._place.environ, self._place.settings.env)
+        arguments = [part.format(policy=home.policy) for part in ARGUMENTS]
+        async with running([*argv, *arguments], env=env, cwd=home.start, limits=self._place.limits) as process:
+            worker = Worker(self._place, process, home, login, aliases)
+            await worker.greet()
+            home.forget_model_configs(login)
+            self._starting.remove(frozenset(lesson))
+            self._started += 1
+            self._workers.append(worker)
+            try:
+                self._provide()
+                await self._watch(worker)
+            finally:
+                self._workers.remove(worker)
+        return worker.served > 0
+
+    async def _watch(self, worker: Worker) -> None:
+        """Waits until the worker is dismissed, or ends by itself while nobody uses it."""
+        async with trio.open_nursery() as nursery:
+
+            async def idle_death() -> None:
+                await worker.process.wait()
+                if not worker.busy:  # else its user notices, reads the rest and gives it back
+                    self._dismiss(worker, lost=True)
+
+            nursery.start_soon(idle_death)
+            await worker.leave.wait()
+            nursery.cancel_scope.cancel()
