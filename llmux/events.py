@@ -13,8 +13,11 @@ import msgspec
 from llmux.prompts import Usage
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact in the past tense. `schema` counts up when the meaning of its fields changes; readers then need an upcaster."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact in the past tense. `schema` counts up when the meaning of its fields changes; readers then need an upcaster.
+
+    A field that has its default is not written, to keep the log small. So a default, once released, never changes.
+    """
 
     schema: ClassVar[int] = 1
 
@@ -165,7 +168,7 @@ class WorkerLost(Event, frozen=True):
 # --- streams `request-…` -------------------------------------------------------------------------------------------
 
 
-class RouteTaken(msgspec.Struct, frozen=True):
+class RouteTaken(msgspec.Struct, frozen=True, omit_defaults=True):
     """A candidate of the router, in the order in which it would be tried."""
 
     provider: str
@@ -174,7 +177,7 @@ class RouteTaken(msgspec.Struct, frozen=True):
     weight: int
 
 
-class RouteExcluded(msgspec.Struct, frozen=True):
+class RouteExcluded(msgspec.Struct, frozen=True, omit_defaults=True):
     """A route the router left out, and why. `reason` is one of a closed list of words."""
 
     provider: str

@@ -92,7 +92,7 @@ class Prompt(msgspec.Struct, frozen=True):
     tool_choice: ToolChoice = ToolChoice()
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Real token counts, as the provider reported them (never guessed from characters).
 
     `input_tokens` includes the cached ones, `output_tokens` includes the reasoning ones.

@@ -21,13 +21,6 @@ class CachedAnswer(msgspec.Struct, frozen=True):
     chunks: tuple[Chunk, ...]
 
 
-class KeepAnswer(Message[None], frozen=True):
-    """Keep this answer for equal wishes."""
-
-    fingerprint: str
-    answer: CachedAnswer
-
-
 class ClearCache(Message[int], frozen=True):
     """Drop all answers; the reply is how many there were."""
 
@@ -51,7 +44,10 @@ class _Entry(msgspec.Struct):
 
 
 class Cache(Actor):
-    """An exact cache: least recently used answers go first, and every answer after its time."""
+    """An exact cache: least recently used answers go first, and every answer after its time.
+
+    Answers are runtime: `look` and `keep` act at once. Only what is a fact, a clearing, goes through the mailbox.
+    """
 
     def __init__(self, journal: Journal, settings: Settings, clock: Clock):
         super().__init__("cache", mailbox_max=settings.limits.mailbox_max, ask_ms_max=settings.limits.append_ms_max)
@@ -82,29 +78,27 @@ class Cache(Actor):
         self._entries.move_to_end(fingerprint)
         return entry.answer
 
-    async def handle(self, message: KeepAnswer | ClearCache) -> int | None:
-        if isinstance(message, KeepAnswer):
-            self._keep(message)
-            return None
+    def keep(self, fingerprint: str, answer: CachedAnswer) -> None:
+        """Holds this answer for equal wishes from now on, as far as the bounds allow."""
+        settings = self._settings
+        size = sum(map(_size, answer.chunks))
+        if size > settings.cache_bytes_max or settings.cache_entries_max == 0 or settings.cache_ttl_ms == 0:
+            return
+        if fingerprint in self._entries:
+            self._drop(fingerprint)
+        expires_at = self._clock.monotonic() + settings.cache_ttl_ms / 1000
+        self._entries[fingerprint] = _Entry(answer, size, expires_at)
+        self._bytes += size
+        while len(self._entries) > settings.cache_entries_max or self._bytes > settings.cache_bytes_max:
+            self._drop(next(iter(self._entries)))
+
+    async def handle(self, message: ClearCache) -> int:
         entries = len(self._entries)
         fact = CacheCleared(entries=entries)
         await self._journal.append(NewEvent("cache", fact, self._clock.new_id(), principal=message.principal))
         self._entries.clear()
         self._bytes = 0
         return entries
-
-    def _keep(self, message: KeepAnswer) -> None:
-        settings = self._settings
-        size = sum(map(_size, message.answer.chunks))
-        if size > settings.cache_bytes_max or settings.cache_entries_max == 0 or settings.cache_ttl_ms == 0:
-            return
-        if message.fingerprint in self._entries:
-            self._drop(message.fingerprint)
-        expires_at = self._clock.monotonic() + settings.cache_ttl_ms / 1000
-        self._entries[message.fingerprint] = _Entry(message.answer, size, expires_at)
-        self._bytes += size
-        while len(self._entries) > settings.cache_entries_max or self._bytes > settings.cache_bytes_max:
-            self._drop(next(iter(self._entries)))
 
     def _drop(self, fingerprint: str) -> None:
         self._bytes -= self._entries.pop(fingerprint).bytes

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -9,7 +10,7 @@ import trio
 
 from llmux.actors import attempt as attempts
 from llmux.actors.attempt import Attempt
-from llmux.actors.cache import Cache, CachedAnswer, KeepAnswer
+from llmux.actors.cache import Cache, CachedAnswer
 from llmux.actors.facts.quotas import rest_of
 from llmux.actors.journal import Journal
 from llmux.actors.provider import NoteRefusal, Provider
@@ -293,11 +294,11 @@ class Flight:
             await self._flush()
         except LLMuxError as failure:
             self.outcome = failure  # nobody is told of an end that is not on disk; the next start closes the requests
-        for request in waiters:
-            assert self.outcome is not None
-            request.end(self.outcome)
+        assert self.outcome is not None
         if isinstance(self.outcome, Finish):
-            self._keep(self.outcome)
+            self._keep(self.outcome)  # before anybody hears of it: who asks again at once finds it in the cache
+        for request in waiters:
+            request.end(self.outcome)
 
     def _outcome_known(self, outcome: Finish | LLMuxError | None) -> None:
         self.outcome = outcome or ShuttingDown("The answer was cancelled.")
@@ -327,15 +328,12 @@ class Flight:
     def _keep(self, finish: Finish) -> None:
         """After a good answer: the cache may keep it, and a route that rested is well again."""
         crew = self._crew
-        route = Route(self.provider, self.account, self.model, 0)
-        try:
-            if self._owner.wish.use_cache and finish.reason in ("stop", "length"):
-                answer = CachedAnswer(route.provider, route.account, route.model, (*self.chunks, finish))
-                crew.cache.tell(KeepAnswer(self.fingerprint, answer))
-            if rest_of(crew.journal.facts.quotas, route.provider, route.account, route.model) is not None:
-                crew.tracker.tell(NoteAnswer(route.provider, route.account, route.model))
-        except LLMuxError:
-            return  # a full or crashed cache or tracker costs nobody the answer
+        if self._owner.wish.use_cache and finish.reason in ("stop", "length"):
+            answer = CachedAnswer(self.provider, self.account, self.model, (*self.chunks, finish))
+            crew.cache.keep(self.fingerprint, answer)
+        if rest_of(crew.journal.facts.quotas, self.provider, self.account, self.model) is not None:
+            with suppress(LLMuxError):  # a full or crashed tracker costs nobody the answer
+                crew.tracker.tell(NoteAnswer(self.provider, self.account, self.model))
 
     # --- recording --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from llmux.actors.facts import Facts, evolve
 from llmux.config import Limits
 from llmux.events import NewEvent, RecordedEvent
 from llmux.eventstore import Append, Store
-from llmux.failures import AskTimedOut, LLMuxError, OutcomeUnknown, StoreFailure
+from llmux.failures import AskTimedOut, LLMuxError, OutcomeUnknown, ShuttingDown, StoreFailure
 
 Watch = Callable[[tuple[RecordedEvent, ...]], None]
 """Called after each commit with what was recorded. Never waits, never raises."""
@@ -70,16 +70,25 @@ class Journal(Actor):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        while True:
-            batch = [await self._receive.receive()]
-            rows = len(batch[0][0].events)
-            while rows < self._limits.append_rows_max:
-                try:
-                    batch.append(self._receive.receive_nowait())
-                except trio.WouldBlock:
-                    break
-                rows += len(batch[-1][0].events)
-            await self._commit(batch)
+        try:
+            while True:
+                await self._commit(await self._next_batch())
+        finally:
+            self.leave(
+                ShuttingDown("The event log is closed.")
+            )  # there is no second journal: nobody shall wait for one
+
+    async def _next_batch(self) -> list[tuple[Any, Reply | None]]:
+        """The next append, and all others that wait behind it, as far as one transaction goes."""
+        batch = [await self._receive.receive()]
+        rows = len(batch[0][0].events)
+        while rows < self._limits.append_rows_max:
+            try:
+                batch.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+            rows += len(batch[-1][0].events)
+        return batch
 
     async def _commit(self, batch: list[tuple[Any, Reply | None]]) -> None:
         asking = [reply for _, reply in batch if reply is not None]
@@ -94,13 +103,14 @@ class Journal(Actor):
             for reply in asking:
                 reply.fail(OutcomeUnknown("The log was closed while the event was being recorded."))
             raise
-        recorded = tuple(
-            event
+        fresh = {  # a repeated append was folded the first time; two equal ones in a batch are one
+            event.position: event
             for outcome in outcomes
             if not isinstance(outcome, LLMuxError)
             for event in outcome.events
-            if event.position > self.facts.position  # a repeated append was evolved the first time
-        )
+            if event.position > self.facts.position
+        }
+        recorded = tuple(fresh[position] for position in sorted(fresh))
         self.facts = evolve(self.facts, recorded)
         self._commits += 1
         self._events += len(recorded)
