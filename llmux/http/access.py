@@ -83,7 +83,8 @@ class Door:
             if self._system.closing:
                 raise ShuttingDown("The gateway is stopping and takes no new requests.")
             current().principal = self._principal(access.caller)
-        check_content_type(request.method, request.headers)
+        if has_body(request.method, request.headers):
+            check_content_type(request.headers)
 
     def _principal(self, caller: Caller) -> Principal:
         """Who is asking. With keys switched off everybody may use the gateway; administrating it takes a key all the same."""
@@ -147,11 +148,14 @@ def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
     raise ClientFailure("Web pages of another origin may not call this gateway.", status=403, code="origin_not_allowed")
 
 
-def check_content_type(method: str, headers: Headers) -> None:
-    """Raises ClientFailure (415) for a body that is not plain JSON. An empty body needs no content type."""
+def has_body(method: str, headers: Headers) -> bool:
+    """Whether the head announces a body."""
     length = headers.get("content-length", "0").strip()
-    if method in _BODILESS or (length == "0" and "transfer-encoding" not in headers):
-        return
+    return method not in _BODILESS and (length != "0" or "transfer-encoding" in headers)
+
+
+def check_content_type(headers: Headers) -> None:
+    """Raises ClientFailure (415) when the body is not plain JSON."""
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -161,6 +165,15 @@ def check_content_type(method: str, headers: Headers) -> None:
         )
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise ClientFailure("Compressed bodies are not taken.", status=415, code="unsupported_media_type")
+
+
+async def body_bytes() -> bytes:
+    """The whole body, which is JSON or empty. Raises ClientFailure (415), RequestEntityTooLarge (413), RequestTimeout (408)."""
+    data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    assert isinstance(data, bytes)
+    if data:  # HTTP need not announce it in the head
+        check_content_type(request.headers)
+    return data
 
 
 def _is_address(host: str) -> bool:

@@ -4,19 +4,11 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
-from quart import request
 
 from llmux.failures import ClientFailure, printable
 
 T = TypeVar("T")
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
-
-
-async def body_bytes() -> bytes:
-    """The whole body. Raises werkzeug's RequestEntityTooLarge (413) and RequestTimeout (408)."""
-    data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-    assert isinstance(data, bytes)
-    return data
 
 
 def decoded(body: bytes, cls: type[T]) -> T:

@@ -17,8 +17,8 @@ from quart import Response
 from llmux.actors.messages import Principal, Wish
 from llmux.config import Settings
 from llmux.failures import ClientFailure
-from llmux.http.access import Caller, Door
-from llmux.http.bodies import body_bytes, decoded, unsupported
+from llmux.http.access import Caller, Door, body_bytes
+from llmux.http.bodies import decoded, unsupported
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, iso, json_response
 from llmux.http.streams import DONE, frame, route_headers, stream

@@ -11,8 +11,7 @@ from quart import Response
 from quart import request as http_request
 
 from llmux.failures import ModelUnknown
-from llmux.http.access import Caller, Door
-from llmux.http.bodies import body_bytes
+from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, json_response
 from llmux.http.openai_chat import ChatWish, chat_wish_of

@@ -1,0 +1,229 @@
+"""Who may come in, and what everybody else is told."""
+
+import pytest
+from werkzeug.datastructures import Headers
+
+from llmux.actors.key_registry import IssueKey, RevokeKey
+from llmux.failures import ClientFailure
+from llmux.http.access import Caller, Door, check_host, check_origin, credential_of, host_of
+from llmux.http.native import error_body
+from tests.http.served import gateway, settings_of
+
+API_KEY = "sk-an-api-key-for-tests-0001"
+ADMIN_KEY = "an-admin-key-for-tests-0001"
+KEYS = {"api_key_required": True, "api_key": API_KEY, "admin_key": ADMIN_KEY}
+PROMPT = {"prompt": "hi"}
+CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+PUBLIC = {"GET /health", "GET /metrics", "GET /v1/models", "GET /v1/models/<path:id>"}
+
+
+@pytest.fixture
+async def locked(tmp_path):
+    """A gateway that wants keys."""
+    async with gateway(settings_of(tmp_path, **KEYS)) as here:
+        yield here
+
+
+async def test_every_route_says_who_may_call_it(door):
+    """Default deny: what is in the URL map is in the door's table, and only four routes are public."""
+    app = door.app
+    registered = app.before_request_funcs[None][0].__self__
+    assert isinstance(registered, Door)
+    rules = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert rules == set(registered.routes)
+    assert {name for name, access in registered.routes.items() if access.caller is Caller.PUBLIC} == PUBLIC
+    assert len(rules) >= 11
+
+
+async def test_without_a_key_only_the_public_routes_open(locked):
+    for rule in locked.app.url_map.iter_rules():
+        method = "POST" if "POST" in rule.methods else "GET"
+        path = rule.rule.replace("<path:id>", "claude-plain")
+        reply = await (locked.post(path, PROMPT) if method == "POST" else locked.get(path))
+        assert reply.status == (200 if rule.endpoint in PUBLIC else 401), rule
+        assert reply.headers["x-request-id"]
+
+
+async def test_a_route_that_was_not_registered_here_opens_for_nobody(door):
+    async def forgotten():
+        return "secret"
+
+    door.app.add_url_rule("/forgotten", "forgotten", forgotten)
+    reply = await door.get("/forgotten")
+    assert (reply.status, reply.json["code"]) == (403, "permission_denied")
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "api-key"])
+async def test_a_key_is_taken_from_each_of_its_headers(locked, header):
+    value = f"Bearer {API_KEY}" if header == "authorization" else API_KEY
+    assert (await locked.post("/api/smart", PROMPT, {header: value})).status == 200
+
+
+async def test_missing_and_wrong_keys_are_told_apart_in_the_callers_dialect(locked):
+    missing = await locked.post("/api/smart", PROMPT)
+    assert missing.json["error"] == "Missing API key. Use Authorization: Bearer <key>"
+    assert (missing.status, missing.json["code"]) == (401, "missing_api_key")
+    assert missing.headers["www-authenticate"] == "Bearer"
+    wrong = await locked.post("/v1/chat/completions", CHAT, {"authorization": "Bearer sk-wrong"})
+    error = wrong.json["error"]
+    assert (wrong.status, error["type"], error["code"], error["message"]) == (
+        401,
+        "authentication_error",
+        "invalid_api_key",
+        "Invalid API key",
+    )
+    assert await locked.events() == []
+    assert locked.rejected("/api/smart", "missing_api_key") == 1
+    assert locked.rejected("/v1/chat/completions", "invalid_api_key") == 1
+
+
+async def test_an_issued_key_opens_until_it_is_revoked(locked):
+    issued = await locked.system.key_registry.ask(IssueKey(user="u", project="p"))
+    header = {"x-api-key": issued.secret_key}
+    assert (await locked.post("/api/smart", PROMPT, header)).status == 200
+    await locked.system.key_registry.ask(RevokeKey(key_id=issued.id))
+    assert (await locked.post("/api/smart", PROMPT, header)).status == 401
+
+
+async def test_the_admin_key_does_not_open_the_routes_of_users(locked):
+    reply = await locked.post("/api/smart", PROMPT, {"x-api-key": ADMIN_KEY})
+    assert (reply.status, reply.json["code"]) == (403, "permission_denied")
+
+
+async def test_with_keys_switched_off_any_credential_is_fine(door):
+    for value in ("Bearer not-needed", "Bearer sk-lmx_AAAAAAAA_wrong", "Basic Zm9v"):
+        assert (await door.post("/api/smart", PROMPT, {"authorization": value})).status == 200
+
+
+async def test_admin_routes_need_an_admin_key_even_with_keys_switched_off(tmp_path):
+    for settings, key, status in (
+        (settings_of(tmp_path / "a"), None, 401),
+        (settings_of(tmp_path / "a"), "", 401),
+        (settings_of(tmp_path / "a"), "undefined", 401),
+        (settings_of(tmp_path / "b", **KEYS), API_KEY, 403),
+        (settings_of(tmp_path / "c", **{**KEYS, "api_key_required": False}), ADMIN_KEY, 200),
+    ):
+        async with gateway(settings) as here:
+            registered = here.app.before_request_funcs[None][0].__self__
+
+            async def nothing():
+                return "{}"
+
+            registered.route("GET", "/admin/nothing", nothing, Caller.ADMIN, error_body)
+            reply = await here.get("/admin/nothing", {} if key is None else {"x-admin-key": key})
+            assert reply.status == status, (key, reply)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:8765",
+        "[::1]:8765",
+        "10.1.2.3",
+        "localhost:1",
+        "LOCALHOST",
+        "localhost.",
+        "llmux",
+        "llmux:8765",
+        "llmux.orb.local:8765",
+        "host.docker.internal",
+        "gateway.example.com",
+    ],
+)
+def test_hosts_that_only_the_operator_can_point_at_us_are_taken(host):
+    check_host(host_of(host), ("gateway.example.com",))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.com",
+        "evil.com:8765",
+        "127.0.0.1.evil.com",
+        "localhost.evil.com",
+        "evil.com#.local",
+        "a b",
+        "x@localhost",
+        "localhost:port",
+        "[::1",
+        "evil.com/.local",
+        "..local",
+        "local..",
+        "evil.com?.internal",
+        "-",
+        "a" * 64,
+    ],
+)
+def test_hosts_that_anybody_can_point_at_us_are_refused(host):
+    with pytest.raises(ClientFailure) as caught:
+        check_host(host_of(host), ("gateway.example.com",))
+    assert (caught.value.status, caught.value.code) == (403, "host_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/smart", "/nope", "/v1/models"])
+async def test_a_rebound_name_gets_nothing_on_any_path(door, path):
+    reply = await door.get(path, {"host": "evil.com"})
+    assert reply.status == 403
+    assert "host_not_allowed" in reply.body.decode()
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.com", "null", "http://localhost:3000", "", "file://", "chrome-extension://x"]
+)
+async def test_a_foreign_web_page_cannot_drive_the_gateway(door, origin):
+    reply = await door.post("/api/smart", PROMPT, {"origin": origin, "host": "localhost:8765"})
+    assert (reply.status, reply.json["code"]) == (403, "origin_not_allowed")
+    assert await door.events() == []
+
+
+def test_the_gateways_own_pages_may_call_it():
+    check_origin(Headers({"host": "localhost:8765", "origin": "http://localhost:8765"}), ())
+    check_origin(Headers({"host": "localhost:8765", "origin": "https://my.site"}), ("my.site",))
+
+
+async def test_no_response_ever_allows_another_origin(door):
+    preflight = {"origin": "https://evil.com", "access-control-request-method": "POST"}
+    for method, path in (("OPTIONS", "/api/smart"), ("GET", "/health"), ("POST", "/api/smart")):
+        reply = await door.get(path, preflight, method=method)
+        assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
+async def test_options_is_a_method_like_any_other(door):
+    reply = await door.get("/api/smart", method="OPTIONS")
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "json"])
+async def test_a_body_that_is_not_json_is_415(door, kind):
+    for path in ("/api/smart", "/v1/chat/completions"):
+        reply = await door.post(path, PROMPT, {"content-type": kind})
+        assert reply.status == 415
+        assert "unsupported_media_type" in reply.body.decode()
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"])
+async def test_json_is_taken_under_each_of_its_names(door, kind):
+    assert (await door.post("/api/smart", PROMPT, {"content-type": kind})).status == 200
+
+
+async def test_a_compressed_body_is_415(door):
+    assert (await door.post("/api/smart", PROMPT, {"content-encoding": "gzip"})).status == 415
+
+
+async def test_a_gateway_that_stops_takes_no_new_work_but_still_tells_its_health(door):
+    door.system.closing = True
+    reply = await door.post("/api/smart", PROMPT)
+    assert (reply.status, reply.json["code"], reply.headers["retry-after"]) == (503, "shutting_down", "5")
+    assert (await door.get("/health")).status == 200
+
+
+def test_which_header_wins():
+    both = Headers({"authorization": "Bearer a", "x-api-key": "b"})
+    assert credential_of(both) == "a"
+    assert credential_of(Headers({"authorization": "Basic x", "api-key": "c"})) == "c"
+    assert credential_of(Headers({"authorization": "bearer  d "})) == "d"
+    assert credential_of(Headers({"authorization": "Bearer"})) == ""
+    assert credential_of(Headers({"x-admin-key": "e"})) == ""
+    assert credential_of(Headers({"x-admin-key": "e"}), admin=True) == "e"
