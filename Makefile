@@ -16,7 +16,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run demo test lint types lock lock-clis clean help python
+.PHONY: run demo test lint types clis ollama lock lock-clis clean help python
 
 run: $(RUN)/.installed ## start the gateway (SERVE_ARGS="..." goes to `llmux serve`)
 	@exec $(RUN)/bin/llmux serve $(SERVE_ARGS)
@@ -54,6 +54,9 @@ $(TEST)/.installed: requirements-test.lock requirements-build.lock pyproject.tom
 python:
 	@command -v $(PYTHON) >/dev/null || { echo "LLMux needs Python 3.11 or newer, and there is no $(PYTHON) here. Name yours: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLMux needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12"; exit 1; }
+
+clis: $(CACHE)/clis.stamp ## the real command-line tools for tests, into .cache/clis
+ollama: $(CACHE)/ollama.stamp ## a real Ollama for tests, into .cache/ollama
 
 # Both programs look for themselves whether anything has changed; the stamps only spare their start.
 $(CACHE)/clis.stamp: deploy/clis/package.json deploy/clis/package-lock.json deploy/clis/.npmrc tests/clis.py $(TEST)/.installed
