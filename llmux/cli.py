@@ -26,7 +26,7 @@ from llmux.config import Settings
 from llmux.doctor import Report, examine
 from llmux.events import RecordedEvent
 from llmux.eventstore import Reader, open_reader, verify
-from llmux.failures import LLMuxError, LogDamaged
+from llmux.failures import ConfigurationWrong, LLMuxError, LogDamaged
 from llmux.http.app import make_app
 from llmux.http.server import serve as serve_http
 
@@ -43,7 +43,7 @@ class _Command(click.Command):
             return super().invoke(ctx)
         except LLMuxError as error:
             click.echo(f"llmux: {error}", err=True)
-            ctx.exit(EXIT_CONFIGURATION if isinstance(error, config.ConfigurationWrong) else EXIT_FAILED)
+            ctx.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationWrong) else EXIT_FAILED)
 
 
 class _Group(click.Group):

@@ -39,6 +39,15 @@ class Trial:
         """Nobody wants the answer any more: the provider's work is stopped."""
         self.scope.cancel()
 
+    async def send(self, chunk: Chunk) -> None:
+        """Passes a chunk on to the flight."""
+        await self._send.send(chunk)
+
+    def close(self) -> None:
+        """The work is over, and gone."""
+        self._send.close()
+        self.done.set()
+
 
 class TryPrompt(Message[Trial], frozen=True):
     """Try this prompt with this account's adapter."""
@@ -193,19 +202,28 @@ class Provider(Actor):
     # --- attempts ---------------------------------------------------------------------------------------------------
 
     def _start(self, message: TryPrompt) -> Trial:
+        """Claims a slot, or a place in the queue for one, and starts the attempt. Raises Overloaded."""
         desk = self._desks[message.account]
-        if desk.slots.value == 0 and desk.queued >= self._limits.provider_queue_max:
+        holds_slot = desk.slots.value > 0
+        if holds_slot:
+            desk.slots.acquire_nowait()
+        elif desk.queued < self._limits.provider_queue_max:
+            desk.queued += 1
+        else:
             raise Overloaded(f"Too many requests wait for {self.name}.")
         assert self._nursery is not None
         trial = Trial()
-        self._nursery.start_soon(self._work, desk, trial, message)
+        self._nursery.start_soon(self._work, desk, trial, message, holds_slot)
         return trial
 
-    async def _work(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
+    async def _work(self, desk: _Desk, trial: Trial, message: TryPrompt, holds_slot: bool) -> None:
         """Runs one attempt; whatever it ends with stands in the trial, and never leaves this task."""
         try:
             with trial.scope:
-                await self._with_slot(desk, trial, message)
+                if not holds_slot:
+                    await self._queue(desk)
+                    holds_slot = True
+                await self._answer(desk, trial, message)
         except LLMuxError as failure:
             trial.failure = failure
         except Exception as error:
@@ -217,11 +235,12 @@ class Provider(Actor):
                 evidence="gateway.adapter_bug",
             )
         finally:
-            trial._send.close()
-            trial.done.set()
+            if holds_slot:
+                desk.slots.release()
+            trial.close()
 
-    async def _with_slot(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
-        desk.queued += 1
+    async def _queue(self, desk: _Desk) -> None:
+        """Waits for a slot. Raises Overloaded when none becomes free in time."""
         try:
             with trio.move_on_after(self._limits.provider_queue_wait_ms_max / 1000) as waiting:
                 await desk.slots.acquire()
@@ -229,10 +248,6 @@ class Provider(Actor):
             desk.queued -= 1
         if waiting.cancelled_caught:
             raise Overloaded(f"No worker of {self.name} became free in time.")
-        try:
-            await self._answer(desk, trial, message)
-        finally:
-            desk.slots.release()
 
     async def _answer(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
         """The attempt itself, under its deadlines for the first chunk and for silence between chunks."""
@@ -245,7 +260,7 @@ class Provider(Actor):
             nonlocal finished, phase
             phase, finished = "idle", isinstance(chunk, Finish)
             watchdog.deadline = float("inf")  # a slow reader is not the provider's silence
-            await trial._send.send(chunk)
+            await trial.send(chunk)
             watchdog.deadline = trio.current_time() + settings.idle_ms_max / 1000
 
         def report(window: QuotaWindow) -> None:
