@@ -230,12 +230,18 @@ class RequestCompleted(Event, frozen=True):
 
 
 class RequestFailed(Event, frozen=True):
-    """No answer, or not a whole one. `code` is what the client was told; `blame` is client, provider, gateway or store."""
+    """No answer, or not a whole one. `code` is what the client was told; `blame` is client, provider, gateway or store.
+
+    `provider`, `account` and `model` are those of the last attempt ("" when there was none).
+    """
 
     code: str
     blame: str
     attempts: int
     duration_ms: int
+    provider: str = ""
+    account: str = ""
+    model: str = ""
 
 
 class RequestCancelled(Event, frozen=True):

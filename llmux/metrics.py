@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from llmux.events import (
@@ -14,6 +21,8 @@ from llmux.events import (
     RequestCompleted,
     RequestFailed,
 )
+
+disable_created_metrics()  # a timestamp beside every counter, which nobody asks for
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -108,7 +117,7 @@ class Metrics:
                 self._requests.labels(fact.provider, self._model(fact.model), "success").inc()
                 self._latency.labels(fact.provider).observe(fact.duration_ms / 1000)
             case RequestFailed() as fact:
-                self._requests.labels("", "", "error").inc()
+                self._requests.labels(fact.provider, self._model(fact.model), "error").inc()
             case AttemptSucceeded() as fact:
                 self._first.labels(fact.provider).observe(fact.first_chunk_ms / 1000)
                 self._tokens.labels(fact.provider, "prompt").inc(fact.usage.input_tokens)
@@ -118,7 +127,7 @@ class Metrics:
             case ActorRestarted() as fact:
                 self._restarts.labels(fact.actor).inc()
             case _:
-                self._requests.labels("", "", "cancelled").inc()
+                self._requests.labels("", OTHER, "cancelled").inc()
 
 
 _COUNTED = frozenset(

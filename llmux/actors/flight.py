@@ -322,7 +322,13 @@ class Flight:
                 source=request.source,
             )
         return RequestFailed(
-            code=outcome.code, blame=blame_of(outcome), attempts=self.attempts, duration_ms=request.duration_ms
+            code=outcome.code,
+            blame=blame_of(outcome),
+            attempts=self.attempts,
+            duration_ms=request.duration_ms,
+            provider=self.provider,
+            account=self.account,
+            model=self.model,
         )
 
     def _keep(self, finish: Finish) -> None:
