@@ -45,7 +45,8 @@ class Pool:
         self._known = dict.fromkeys(model_configs)
         """model configurations in the order of their last use: what new workers know after a session/load"""
         self._workers: list[Worker] = []
-        self._starting: list[frozenset[str]] = []
+        self._starting: dict[int, tuple[str, ...]] = {}
+        """number of a worker that is not ready yet -> the model configurations it will know"""
         self._wanted: list[_Wanted] = []
         self._nursery: trio.Nursery | None = None
         self._numbers = 0
@@ -145,7 +146,7 @@ class Pool:
             changed = isinstance(login, Login) and login.identity != worker.login.identity  # somebody logged in anew
             if not worker.busy and (gone or changed):
                 self._dismiss(worker, lost=gone)
-        coming = list(self._starting)
+        coming = list(self._starting.values())
         for wanted in list(self._wanted):
             idle = [worker for worker in self._workers if not worker.busy and worker.fit]
             able = [worker for worker in idle if not wanted.model_config or wanted.model_config in worker.aliases]
@@ -173,31 +174,29 @@ class Pool:
 
     def _start(self) -> None:
         assert self._nursery is not None
-        lesson = self._lesson()
-        self._starting.append(frozenset(lesson))
-        self._nursery.start_soon(self._live, lesson)
-
-    async def _live(self, lesson: tuple[str, ...]) -> None:
-        """The life of one worker, from its home to its end."""
         self._numbers += 1
-        home = Home(self._place.directory / f"worker-{self._numbers}")
+        self._starting[self._numbers] = lesson = self._lesson()
+        self._nursery.start_soon(self._live, self._numbers, lesson)
+
+    async def _live(self, number: int, lesson: tuple[str, ...]) -> None:
+        """The life of one worker, from its home to its end."""
+        home = Home(self._place.directory / f"worker-{number}")
         was_useful = False
         try:
-            was_useful = await self._run(home, lesson)
+            was_useful = await self._run(number, home, lesson)
         except (ProviderFailure, OSError) as error:
             failure = error if isinstance(error, ProviderFailure) else signs.unwritable(error)
             self._lost += 1
             if self._wanted:
                 self._wanted.pop(0).settle(failure)
         finally:
-            if frozenset(lesson) in self._starting:
-                self._starting.remove(frozenset(lesson))
+            self._starting.pop(number, None)
             home.remove()
         self._provide()
         if was_useful:  # else one that dies as soon as it is ready would be started for ever
             self._refill()
 
-    async def _run(self, home: Home, lesson: tuple[str, ...]) -> bool:
+    async def _run(self, number: int, home: Home, lesson: tuple[str, ...]) -> bool:
         """Whether it served anybody. Raises ProviderFailure or OSError when it does not get ready."""
         login = find_login(self._place)
         if not isinstance(login, Login):
@@ -210,7 +209,7 @@ class Pool:
             worker = Worker(self._place, process, home, login, aliases)
             await worker.greet()
             home.forget_model_configs(login)
-            self._starting.remove(frozenset(lesson))
+            del self._starting[number]
             self._started += 1
             self._workers.append(worker)
             try:
