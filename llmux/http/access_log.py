@@ -23,6 +23,8 @@ class AccessLog(Logger):
 
     async def access(self, request: "WWWScope", response: "ResponseSummary | None", request_time: float) -> None:
         exchange: Exchange | None = cast("dict[str, Any]", request).get(KEY)
+        if response is None and not (exchange and exchange.under_way):
+            return  # a client that hung up on its last byte; the line of its response still comes
         write = log.debug if request["path"] in _QUIET else log.info
         write(
             "answered" if response is not None else "client left",

@@ -4,6 +4,7 @@
   cancellation leaves a connection, and there are no websockets and no HTTP/2 in clear text: an upgrade is simply not taken.
 * A client that stops reading blocked the shutdown, because sending was shielded. Here every 64 KiB have `client_stall_ms_max`
   to get away, and cancellation ends a send.
+* A client that went away was not noticed when it had sent more than one request. Here the reading never stops.
 * The idle timer was a task that every request started anew, and that a cancellation could lose. Here it is one deadline.
 * It closed on a client that was still sending, whose kernel then threw our answer (a 413, say) away. Here we listen on for a
   moment.
@@ -22,7 +23,7 @@ from hypercorn.protocol.events import Request as StreamRequest
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
@@ -32,6 +33,7 @@ from llmux.http.faults import report
 from llmux.http.native import error_body
 
 CHUNK_BYTES = 65_536
+CHUNKS_AHEAD = 4
 LINGER_S = 2.0
 
 
@@ -68,7 +70,7 @@ class Connection:
             with self._life:
                 self._idle()
                 async with TaskGroup() as tasks:
-                    self._protocol = PlainHttp(self._shared, tasks, client, server, self._send)
+                    self._protocol = PlainHttp(self._shared, tasks, client, server, self._send, self._read_ahead)
                     if self._refused:
                         await self._protocol.refuse(503)
                     await self._read()
@@ -103,8 +105,9 @@ class Connection:
     async def _send(self, event: Event) -> None:
         """What the protocol has to say to the client."""
         if isinstance(event, RawData):
-            async with self._sending:
-                await self._write(event.data)
+            if event.data:
+                async with self._sending:
+                    await self._write(event.data)
         elif isinstance(event, Updated):
             self._busy = not event.idle
             if self._busy:
@@ -121,10 +124,24 @@ class Connection:
                 with trio.fail_after(self._shared.limits.client_stall_ms_max / 1000):
                     await self._stream.send_all(rest[:CHUNK_BYTES])
                 rest = rest[CHUNK_BYTES:]
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._protocol.handle(Closed())
-        except trio.TooSlowError:
-            self._life.cancel()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            await self._lost()
+
+    async def _lost(self) -> None:
+        """The client is gone, or as good as gone: whatever is under way for it is cancelled."""
+        self._life.cancel()
+        await self._protocol.handle(Closed())
+
+    async def _read_ahead(self) -> None:
+        """Reads on while a response is under way and the client has sent more than its request, to notice when it goes away."""
+        for _ in range(CHUNKS_AHEAD):
+            try:
+                data = bytes(await self._stream.receive_some(CHUNK_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if not data:
+                await self._lost()
+            self._protocol.connection.receive_data(data)
 
     async def _hang_up(self) -> None:
         """Ends our half. What a client still sends is thrown away until it has ended its half too, or the moment is over."""
@@ -138,6 +155,20 @@ class Connection:
         await self._protocol.handle(Closed())
 
 
+class Pause(EventWrapper):
+    """What the reading task waits on while h11 wants no more bytes: until the response is over, with an eye on the client."""
+
+    def __init__(self, read_ahead: Callable[[], Awaitable[None]]):
+        super().__init__()
+        self._read_ahead = read_ahead
+
+    async def wait(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_ahead)
+            await super().wait()
+            nursery.cancel_scope.cancel()
+
+
 class PlainHttp(H11Protocol):
     """HTTP/1.0 and 1.1, and nothing else."""
 
@@ -148,10 +179,12 @@ class PlainHttp(H11Protocol):
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
         send: Callable[[Event], Awaitable[None]],
+        read_ahead: Callable[[], Awaitable[None]],
     ):
         state = ConnectionState(LifespanState({}))
         super().__init__(shared.app, shared.config, shared.context, tasks, state, False, client, server, send)
         self._new_id = shared.new_id
+        self.can_read = Pause(read_ahead)
 
     @property
     def still_hearing(self) -> bool:

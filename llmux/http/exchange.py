@@ -40,6 +40,11 @@ class Exchange:
         self._id = self._id or self.system.clock.new_id()
         return self._id
 
+    @property
+    def under_way(self) -> bool:
+        """Whether an answer is being produced for this exchange."""
+        return self.request is not None and not self.request.ended
+
     def begin(self, wish: Wish) -> "Request":
         """Hands the wish to the actors. Raises what `System.request` raises."""
         self.request = self.system.request(wish)

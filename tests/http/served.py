@@ -67,6 +67,7 @@ class Gateway:
 
     async def listen(self, nursery: trio.Nursery) -> None:
         async def run(task_status: trio.TaskStatus[int]) -> None:
+            self._task = trio.lowlevel.current_task()
             await serve(self.app, self.system.settings, shutdown_trigger=self.stop.wait, task_status=task_status)
             self.stopped.set()
 
@@ -98,6 +99,13 @@ class Gateway:
             while (events := await self.events()).count(type) < count:
                 await trio.sleep(0.01)
         return events
+
+    def tasks(self) -> list[str]:
+        """The names of all tasks that the server has running."""
+        found = [self._task]
+        for task in found:
+            found += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        return [task.name for task in found]
 
     def rejected(self, endpoint: str, code: str) -> float:
         """How many requests to this endpoint were refused with this code."""
@@ -147,7 +155,8 @@ class Client:
         await self.send(self.http.send(h11.Request(method=method, target=path, headers=list(fields.items()))))
         if body:
             await self.send(self.http.send(h11.Data(data=body)))
-        self.http.send(h11.EndOfMessage())
+        if int(fields["content-length"]) == len(body):
+            self.http.send(h11.EndOfMessage())
 
     async def event(self) -> Any:
         """The next h11 event."""

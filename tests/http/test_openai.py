@@ -88,7 +88,7 @@ async def test_an_error_is_an_object_with_type_param_and_code(door):
     assert "claude-plain" in error["message"]
 
 
-async def test_the_types_of_errors_tell_whose_fault_it_is(door):
+async def test_the_types_of_errors_tell_whose_fault_it_is(door, virtual_time):
     expected = {
         "fail=rate_limited": (429, "rate_limit_exceeded", "rate_limit_exceeded"),
         "fail=quota_exhausted": (429, "insufficient_quota", "insufficient_quota"),
