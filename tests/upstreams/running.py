@@ -42,7 +42,8 @@ class Upstream:
         self._call("/_reset", {})
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For a child between fork and exec: it is killed when its parent ends."""
     if _libc is not None:
         _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
 
@@ -55,7 +56,7 @@ def upstream(name: str, *args: str) -> Iterator[Upstream]:
         stdout=subprocess.PIPE,
         cwd=ROOT,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
         text=True,
     )
     try:

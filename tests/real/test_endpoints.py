@@ -1,0 +1,288 @@
+"""Every endpoint with every provider: the real programs behind a real gateway process answer with their upstream's own text."""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway import GatewayProcess, Reply, gateway_process
+from tests.providers.codex_login import write_login as write_codex_login
+from tests.providers.hearing import descendants
+from tests.real.clis import claude, codex, gemini, node
+from tests.real.gemini_running import with_google
+from tests.real.gemini_running import write_login as write_gemini_login
+from tests.upstreams.running import Upstream, upstream
+
+MODELS = {
+    "claude": "claude-opus-4-5",
+    "codex": "gpt-5.2-codex",
+    "gemini": "gemini-3-flash-preview",
+    "ollama": "tiny:latest",
+}
+PROVIDERS = list(MODELS)
+PROMPT = "Say something about the sea."
+
+
+class House:
+    """The four upstreams, and the gateway in front of them."""
+
+    def __init__(self, upstreams: dict[str, Upstream], gateway: GatewayProcess):
+        self.upstreams, self.gateway = upstreams, gateway
+
+    def expect(self, provider: str) -> str:
+        """Makes the provider's upstream answer a text of its own, and returns that text."""
+        if provider == "ollama":
+            return self.babble()
+        text = f"Grüße vom Meer, says {provider} at {time.monotonic_ns()} ✓"
+        self.upstreams[provider].reset()
+        self.upstreams[provider].control(text=text)
+        return text
+
+    def babble(self) -> str:
+        """What the real Ollama answers to PROMPT when nothing is left to chance."""
+        body = {
+            "model": "tiny:latest",
+            "messages": [{"role": "user", "content": PROMPT}],
+            "options": {"temperature": 0, "num_predict": 12},
+            "stream": False,
+        }
+        url = self.upstreams["ollama"].url + "/api/chat"
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=60) as answer:
+            return json.load(answer)["message"]["content"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    home = tmp_path_factory.mktemp("house")
+    write_codex_login(home / "codex-login")
+    write_gemini_login(home / ".gemini")
+    certificates = home / "certificates"
+    certificates.mkdir()
+    with (
+        upstream("anthropic") as anthropic,
+        upstream("openai") as openai,
+        upstream("gemini", "--certificates", str(certificates)) as google,
+        upstream("real_ollama") as ollama,
+    ):
+        toml = _toml(home, anthropic, openai, google, ollama)
+        path = f"{node().parent}{os.pathsep}{os.environ['PATH']}"
+        environ = {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-made-up", "PATH": path}
+        with gateway_process(home, toml=toml, **environ) as gateway:
+            yield House({"claude": anthropic, "codex": openai, "gemini": google, "ollama": ollama}, gateway)
+
+
+def _toml(home: Path, anthropic: Upstream, openai: Upstream, google: Upstream, ollama: Upstream) -> str:
+    google_env = ", ".join(f'{name} = "{value}"' for name, value in with_google(google).items())
+    return f"""
+[providers.claude]
+command = "{claude()}"
+env = {{ ANTHROPIC_BASE_URL = "{anthropic.url}" }}
+
+[providers.codex]
+command = "{codex()}"
+base_url = "{openai.url}/backend-api/codex"
+[[providers.codex.accounts]]
+config_dir = "{home}/codex-login"
+
+[providers.gemini]
+command = "{gemini()[-1]}"
+env = {{ {google_env} }}
+
+[providers.ollama]
+url = "{ollama.url}"
+default_model = "tiny:latest"
+models = ["tiny:latest"]
+"""
+
+
+def test_all_four_are_ready(house: House):
+    health = house.gateway.call("GET", "/health")
+    assert health.status == 200, health
+    assert {
+        name: (each["available"], each["sentence"]) for name, each in health.json["providers"].items()
+    } == dict.fromkeys(PROVIDERS, (True, ""))
+
+
+def native(house: House, path: str, provider: str, stream: bool) -> Reply:
+    body: dict[str, Any] = {"prompt": PROMPT, "stream": stream, "options": {"useCache": False}}
+    if provider == "ollama":
+        body["options"] |= {"temperature": 0, "maxTokens": 12}
+    if path == "/api/smart":
+        body["options"]["model"] = MODELS[provider]
+    if path == "/api/generate":
+        body["provider"] = provider
+    return house.gateway.call("POST", path, body)
+
+
+@pytest.mark.parametrize("path", ["/api/smart", "/api/generate", "direct"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_native(house: House, provider: str, path: str):
+    text = house.expect(provider)
+    reply = native(house, f"/{provider}" if path == "direct" else path, provider, stream=False)
+    assert reply.status == 200, reply
+    assert reply.json["response"] == text
+    assert reply.json["provider"] == provider
+    assert reply.json["done"] is True
+    assert reply.json["usage"]["input_tokens"] > 0
+    assert reply.json["usage"]["output_tokens"] > 0
+    assert reply.headers["x-request-id"] == reply.json["request_id"]
+
+
+@pytest.mark.parametrize("path", ["/api/smart", "/api/generate", "direct"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_native_stream(house: House, provider: str, path: str):
+    text = house.expect(provider)
+    reply = native(house, f"/{provider}" if path == "direct" else path, provider, stream=True)
+    assert reply.status == 200, reply
+    frames = reply.frames
+    assert frames[-1] == "[DONE]"
+    assert "".join(frame.get("content", "") for frame in frames[:-1]) == text
+    assert frames[-2]["done"] is True
+    assert "error" not in frames[-2]
+    if path == "/api/smart":
+        assert frames[0] == {"provider": provider, "started": True}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_openai(house: House, provider: str):
+    text = house.expect(provider)
+    reply = house.gateway.call("POST", "/v1/chat/completions", chat(provider, stream=False))
+    assert reply.status == 200, reply
+    (choice,) = reply.json["choices"]
+    assert choice["message"] == {"role": "assistant", "content": text}
+    assert choice["finish_reason"] == ("length" if provider == "ollama" else "stop")
+    usage = reply.json["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert usage["completion_tokens"] > 0
+    assert reply.headers["x-llmux-provider"] == provider
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_openai_stream(house: House, provider: str):
+    text = house.expect(provider)
+    reply = house.gateway.call("POST", "/v1/chat/completions", chat(provider, stream=True))
+    assert reply.status == 200, reply
+    frames = reply.frames
+    assert frames[-1] == "[DONE]"
+    assert frames[-2]["usage"]["completion_tokens"] > 0
+    deltas = [choice["delta"] for frame in frames[:-1] for choice in frame["choices"]]
+    assert deltas[0]["role"] == "assistant"
+    assert "".join(delta.get("content") or "" for delta in deltas) == text
+
+
+def chat(provider: str, *, stream: bool) -> dict[str, Any]:
+    """A chat body of OpenAI's. Only Ollama is asked the same twice: its answer is the same then, and the others' are not."""
+    prompt = PROMPT if provider == "ollama" else f"{PROMPT} ({time.monotonic_ns()})"
+    body: dict[str, Any] = {
+        "model": MODELS[provider],
+        "messages": [{"role": "user", "content": prompt}],
+        "stream": stream,
+    }
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    if provider == "ollama":
+        body |= {"temperature": 0, "max_tokens": 12}
+    return body
+
+
+def test_every_model_is_listed(house: House):
+    listed = {entry["id"]: entry["owned_by"] for entry in house.gateway.call("GET", "/v1/models").json["data"]}
+    for provider, model in MODELS.items():
+        assert listed[model] == provider
+
+
+@pytest.mark.parametrize(
+    ("provider", "modes"),
+    [
+        ("claude", {"mode": "429_plan"}),
+        (
+            "codex",
+            {
+                "status": 429,
+                "body": {"error": {"type": "usage_limit_reached", "message": "x", "resets_in_seconds": 99}},
+            },
+        ),
+    ],
+)
+def test_v3_24_a_spent_quota_is_429_with_the_time_to_wait(tmp_path: Path, house: House, provider: str, modes: dict):
+    """On a gateway of its own, so that the rest does not outlive the test."""
+    house.upstreams[provider].reset()
+    house.upstreams[provider].control(**modes)
+    toml = (house.gateway.home / "llmux.toml").read_text()
+    environ = {name: house.gateway.environ[name] for name in ("CLAUDE_CODE_OAUTH_TOKEN", "PATH")}
+    with gateway_process(tmp_path / "home", toml=toml, **environ) as gateway:
+        reply = gateway.call("POST", "/v1/chat/completions", chat(provider, stream=True))
+        assert reply.status == 429, reply
+        assert reply.json["error"]["code"] == "insufficient_quota"
+        resting = gateway.call("GET", "/health").json["providers"][provider]
+        assert not resting["available"]
+        assert resting["cooldownUntil"] is not None
+        house.upstreams[provider].reset()
+        calls = len(house.upstreams[provider].log())
+        again = gateway.call("POST", "/v1/chat/completions", chat(provider, stream=False))
+        assert again.status == 429
+        assert len(house.upstreams[provider].log()) == calls, "a resting provider was asked"
+        assert gateway.stop() == 0
+    assert "QuotaExhausted" in {event["type"] for event in gateway.events()}
+
+
+@pytest.mark.parametrize("provider", ["claude", "codex", "gemini"])
+def test_v3_9_a_client_that_goes_away_ends_the_work_for_it(house: House, provider: str):
+    stalls = {"claude": {"mode": "stall"}, "codex": {"end": "stall"}, "gemini": {"mode": "hang"}}
+    house.upstreams[provider].reset()
+    house.upstreams[provider].control(**stalls[provider])
+    connection = house.gateway.connect()
+    body = json.dumps(chat(provider, stream=True)).encode()
+    connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+    until(lambda: asked(house.upstreams[provider]))
+    connection.close()
+    until(lambda: house.upstreams[provider].log()[-1]["closed_early"])
+    until(lambda: house.gateway.call("GET", "/health").json["activeRequests"] == 0)
+    ends = [event["type"] for event in house.gateway.events()][-2:]
+    assert ends == ["AttemptCancelled", "RequestCancelled"]
+    house.upstreams[provider].reset()
+
+
+def asked(standing_in: Upstream) -> bool:
+    """Whether a model call has arrived (and not only what a CLI asks beside it)."""
+    paths = ("/v1/messages", "/responses", "streamGenerateContent")
+    return any(part in entry["path"] for entry in standing_in.log() for part in paths)
+
+
+def until(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_kill_nine_leaves_no_cli_running_and_abandons_what_was_open(tmp_path: Path, house: House):
+    house.upstreams["claude"].reset()
+    house.upstreams["claude"].control(mode="stall")
+    toml = (house.gateway.home / "llmux.toml").read_text()
+    environ = {name: house.gateway.environ[name] for name in ("CLAUDE_CODE_OAUTH_TOKEN", "PATH")}
+    with gateway_process(tmp_path / "home", toml=toml, **environ) as gateway:
+        connection = gateway.connect()
+        body = json.dumps(chat("claude", stream=True)).encode()
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        until(lambda: asked(house.upstreams["claude"]))
+        children = descendants(gateway.process.pid)
+        assert children
+        gateway.stop(signal.SIGKILL)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+        connection.close()
+        gateway.start()
+        assert gateway.call("GET", "/health").json["activeRequests"] == 0
+        assert gateway.stop() == 0
+        types = [event["type"] for event in gateway.events()]
+        assert types.count("RequestAbandoned") == 1
+        verified = gateway.llmux("verify")
+        assert verified.returncode == 0, verified.stderr
+        assert "The chain holds" in verified.stdout
+
