@@ -77,6 +77,7 @@ lock: $(CACHE)/venv-lock/.installed ## write the Python lock files anew (LOCK_AR
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) pyproject.toml --extra test --constraint requirements.lock --output-file requirements-test.lock
 	$(COMPILE) --group build --constraint requirements-test.lock --output-file requirements-build.lock
+	$(COMPILE) --group node --constraint requirements-test.lock --output-file deploy/clis/node.lock
 	$(COMPILE) --group ollama --no-deps --output-file tests/upstreams/ollama-wheels.lock
 
 $(CACHE)/venv-lock/.installed: Makefile | python
