@@ -128,7 +128,7 @@ def doctor(as_json: bool) -> None:
 
 def _print_report(report: Report) -> None:
     console = Console()
-    console.print(f"LLMux {__version__}, data in {report.data_dir}", highlight=False)
+    console.print(f"LLMux {__version__}, data in {report.data_dir}", highlight=False, soft_wrap=True)
     console.print("A gateway is running on it." if report.running else "No gateway is running on it.")
     table = Table("provider", "account", "installed", "version", "login", "weight", box=None, pad_edge=False)
     for entry in report.providers:
@@ -137,9 +137,11 @@ def _print_report(report: Report) -> None:
     console.print(table)
     for entry in report.providers:
         if entry.sentence:
-            console.print(f"{entry.provider}: {entry.sentence}", highlight=False)
+            console.print(f"{entry.provider}: {entry.sentence}", highlight=False, soft_wrap=True)
     if not report.ready:
-        console.print("No provider is ready. `llmux demo` shows the gateway without any.", highlight=False)
+        console.print(
+            "No provider is ready. `llmux demo` shows the gateway without any.", highlight=False, soft_wrap=True
+        )
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------

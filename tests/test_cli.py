@@ -1,0 +1,207 @@
+"""The command line, run as people run it."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.gateway import GatewayProcess, gateway_process
+
+SCRIPTED = """
+[providers.claude]
+kind = "scripted"
+command = ""
+default_model = "say=hello+you"
+[providers.gemini]
+enabled = false
+[providers.codex]
+enabled = false
+[providers.ollama]
+enabled = false
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path):
+    with gateway_process(tmp_path / "home", toml=SCRIPTED) as running:
+        yield running
+
+
+def ask(gateway: GatewayProcess, prompt: str = "hi") -> str:
+    reply = gateway.call("POST", "/api/smart", {"prompt": prompt})
+    assert reply.status == 200, reply
+    return reply.headers["x-request-id"]
+
+
+def test_events_prints_what_was_decided(gateway: GatewayProcess):
+    id = ask(gateway)
+    printed = gateway.llmux("events").stdout.splitlines()
+    assert [line.split()[3] for line in printed] == [
+        "GatewayStarted", "RequestAccepted", "AttemptStarted", "AttemptSucceeded", "RequestCompleted",
+    ]  # fmt: skip
+    assert gateway.llmux("events", "--type", "AttemptStarted").stdout.count("\n") == 1
+    of_stream = gateway.llmux("events", "--json", "--stream", f"request-{id}").stdout.splitlines()
+    assert [json.loads(line)["type"] for line in of_stream] == ["RequestAccepted", "RequestCompleted"]
+    assert json.loads(of_stream[0])["correlation_id"] == id
+
+
+def test_events_follows_a_running_gateway(gateway: GatewayProcess, tmp_path: Path):
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "llmux", "events", "--follow", "--json", "--type", "RequestCompleted"],
+        env=gateway.environ, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        ask(gateway)
+        assert json.loads(follower.stdout.readline())["type"] == "RequestCompleted"
+        ask(gateway, "another")
+        assert json.loads(follower.stdout.readline())["type"] == "RequestCompleted"
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(10) == 130
+    finally:
+        follower.kill()
+        follower.wait()
+        follower.stdout.close()
+
+
+def test_replay_is_the_same_before_and_after_a_restart(gateway: GatewayProcess):
+    for number in range(3):
+        ask(gateway, f"prompt {number}")
+    assert gateway.stop() == 0
+    before = gateway.llmux("replay")
+    assert before.returncode == 0, before.stderr
+    position = json.loads(before.stdout)["position"]
+    gateway.start()
+    assert gateway.llmux("replay", "--at", str(position)).stdout == before.stdout
+    now = json.loads(gateway.llmux("replay").stdout)
+    then = json.loads(before.stdout)
+    for changing in ("position", "gateway"):
+        now.pop(changing), then.pop(changing)
+    assert now == then
+    assert then["requests"]["completed"] == 3
+
+
+def test_replay_goes_back_to_a_position_or_a_time(gateway: GatewayProcess):
+    ask(gateway, "one")
+    first = gateway.events()[-1]
+    time.sleep(0.01)  # so that the second request is recorded in a later millisecond
+    ask(gateway, "two")
+    for moment in (str(first["position"]), first["recorded_at"]):
+        facts = json.loads(gateway.llmux("replay", "--at", moment).stdout)
+        assert facts["requests"]["completed"] == 1, moment
+    for wrong in ("yesterday", "99999"):
+        refused = gateway.llmux("replay", "--at", wrong)
+        assert refused.returncode == 2
+        assert "--at" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_verify_says_that_the_chain_holds_or_where_it_breaks(gateway: GatewayProcess):
+    ask(gateway)
+    assert "The chain holds: 5 events" in gateway.llmux("verify").stdout
+    assert gateway.stop() == 0
+    connection = sqlite3.connect(gateway.data_dir / "events.db")
+    for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {trigger}")
+    connection.execute("UPDATE events SET principal = 'somebody' WHERE position = 3")
+    connection.commit()
+    connection.close()
+    broken = gateway.llmux("verify")
+    assert broken.returncode == 1
+    assert "osition 3" in broken.stderr
+    assert gateway.llmux("verify", "--from", "4").returncode == 0
+
+
+def test_a_second_gateway_on_the_same_data_says_why_it_stops(gateway: GatewayProcess):
+    second = gateway.llmux("serve")
+    assert second.returncode == 1
+    assert str(gateway.process.pid) in second.stderr
+    assert "LLMUX_DATA_DIR" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_doctor_says_what_is_there_and_what_to_type(gateway: GatewayProcess):
+    report = json.loads(gateway.llmux("doctor", "--json").stdout)
+    assert report["running"] is True
+    assert report["ready"] is True
+    assert [entry["provider"] for entry in report["providers"]] == ["claude"]
+    assert "A gateway is running" in gateway.llmux("doctor").stdout
+
+
+def test_doctor_without_any_provider_says_how_to_get_one(tmp_path: Path):
+    with gateway_process(
+        tmp_path / "home", toml='[providers.ollama]\nurl = "http://127.0.0.1:9"\n', PATH="/nowhere"
+    ) as gateway:
+        health = gateway.call("GET", "/health")
+        assert health.status == 503
+        assert health.json["availableProviders"] == []
+        assert all(each["sentence"] for each in health.json["providers"].values())
+        refused = gateway.call("POST", "/api/smart", {"prompt": "hi"})
+        assert refused.status == 503
+        for name in ("claude", "gemini", "codex", "ollama"):
+            assert name in refused.json["error"]
+        doctor = gateway.llmux("doctor")
+        assert doctor.returncode == 1
+        assert "npm install -g" in doctor.stdout
+        assert "ollama serve" in doctor.stdout
+        assert "llmux demo" in doctor.stdout
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"PORT": "eight"}, "PORT"),
+        ({"HOST": "0.0.0.0"}, "ALLOW_UNAUTHENTICATED"),
+        ({"API_KEY_REQUIRED": "true"}, "API_KEY"),
+        ({"API_KEY": "sk-default-key"}, "API_KEY"),
+        ({"DEFAULT_PROVIDER": "bard"}, "DEFAULT_PROVIDER"),
+        ({"LLMUX_CONFIG": "/nowhere/llmux.toml"}, "/nowhere/llmux.toml"),
+        ({"LLMUX_DATABASE_URL": "postgresql://x"}, "LLMUX_DATABASE_URL"),
+        ({"OLLAMA_HOST": "ftp://x"}, "Ollama"),
+        ({"LLMUX_DATA_DIR": "/proc/nowhere"}, "LLMUX_DATA_DIR"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_a_sentence(tmp_path: Path, environ: dict[str, str], said: str):
+    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "llmux", "serve"], env={**base, **environ}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("llmux: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_answers_every_endpoint_and_says_that_it_is_one(tmp_path: Path):
+    with gateway_process(tmp_path / "home", "demo") as gateway:
+        for path in ("/api/smart", "/api/generate", "/claude", "/gemini", "/codex", "/ollama"):
+            reply = gateway.call("POST", path, {"prompt": f"hello {path}"})
+            assert reply.status == 200, reply
+            assert reply.json["provider"].endswith("-demo"), reply
+            assert "demo" in reply.json["response"]
+        chat = {"model": "claude-opus-4-5", "messages": [{"role": "user", "content": "hello"}]}
+        assert gateway.call("POST", "/v1/chat/completions", chat).headers["x-llmux-provider"] == "claude-demo"
+        assert gateway.stop() == 0
+    assert not (tmp_path / "home" / "data").exists(), "a demo must not touch the real log"
+
+
+def test_sigterm_lets_an_open_answer_finish(tmp_path: Path):
+    toml = SCRIPTED.replace("say=hello+you", "say=a+b+c+d,gap=300")
+    with gateway_process(tmp_path / "home", toml=toml) as gateway:
+        replies = []
+        body = {"prompt": "hi", "stream": True}
+        asking = threading.Thread(target=lambda: replies.append(gateway.call("POST", "/api/smart", body)))
+        asking.start()
+        while gateway.call("GET", "/health").json["activeRequests"] == 0:
+            time.sleep(0.01)
+        assert gateway.stop() == 0
+        asking.join(10)
+        assert replies[0].frames[-1] == "[DONE]"
+        assert "".join(frame.get("content", "") for frame in replies[0].frames[:-1]).split() == ["a", "b", "c", "d"]
+        assert [event["type"] for event in gateway.events()][-2:] == ["RequestCompleted", "GatewayStopped"]
