@@ -132,7 +132,8 @@ def _print_report(report: Report) -> None:
     console.print("A gateway is running on it." if report.running else "No gateway is running on it.")
     table = Table("provider", "account", "installed", "version", "login", "weight", box=None, pad_edge=False)
     for entry in report.providers:
-        signs = ("yes" if entry.installed else "no", entry.version, "yes" if entry.logged_in else "no")
+        login = "-" if not entry.installed else "yes" if entry.logged_in else "no"
+        signs = ("yes" if entry.installed else "no", entry.version or "-", login)
         table.add_row(entry.provider, entry.account, *signs, str(entry.weight))
     console.print(table)
     for entry in report.providers:

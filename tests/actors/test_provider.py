@@ -1,0 +1,147 @@
+"""The provider actor: logins that expire and come back, slots, and adapters with bugs."""
+
+import msgspec
+import pytest
+import trio
+
+from llmux.actors import system as house
+from llmux.actors.provider import Recheck
+from llmux.actors.system import open_system
+from llmux.clock import SeededClock
+from llmux.events import LoginExpired, LoginRestored, ProviderIneligible
+from llmux.failures import Kind, NoRoute, ProviderFailure
+from llmux.prompts import Finish, TextDelta, Usage
+from llmux.providers.adapter import QuotaWindow, Readiness, WorkerStatistics
+from tests.actors.house import facts_of, house_settings, scripted, types_of, wish
+
+
+class Adapter:
+    """Does what the test says."""
+
+    def __init__(self):
+        self.readiness = Readiness(True, True, login_stamp="first")
+        self.failure: Exception | None = None
+        self.windows: list[QuotaWindow] = []
+        self.finish = True
+        self.most = self.now = 0
+
+    async def serve(self, *, task_status=trio.TASK_STATUS_IGNORED):
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def probe(self):
+        return self.readiness
+
+    async def answer(self, call, emit, report):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            for window in self.windows:
+                report(window)
+            await trio.sleep(1)
+            if self.failure is not None:
+                raise self.failure
+            await emit(TextDelta("hello"))
+            if self.finish:
+                await emit(Finish("stop", Usage(1, 1)))
+        finally:
+            self.now -= 1
+
+    def accepts(self, model):
+        return False
+
+    def statistics(self):
+        return WorkerStatistics()
+
+
+@pytest.fixture
+def adapter(monkeypatch) -> Adapter:
+    adapter = Adapter()
+    monkeypatch.setattr(house, "adapter_for", lambda place: adapter)
+    return adapter
+
+
+def open_house(tmp_path, **changes):
+    return open_system(house_settings(tmp_path, {"one": scripted(**changes)}), SeededClock(), environ={})
+
+
+async def answer(system):
+    with system.request(wish()) as request:
+        return await request.answer()
+
+
+async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_again(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path) as system:
+        adapter.failure = ProviderFailure(Kind.LOGGED_OUT, "Log in.", evidence="test")
+        with pytest.raises(ProviderFailure):
+            await answer(system)
+        with pytest.raises(NoRoute) as refused:
+            await answer(system)
+        assert refused.value.excluded[0].reason == "logged_out"
+        await system.providers["one"].ask(Recheck())
+        assert not await facts_of(system, LoginRestored), "the same login is not tried again and again"
+        adapter.failure = None
+        adapter.readiness = Readiness(True, True, login_stamp="second")
+        await trio.sleep(61)  # the next regular look
+        assert (await answer(system)).text == "hello"
+        assert len(await facts_of(system, LoginExpired)) == 1
+        assert len(await facts_of(system, LoginRestored)) == 1
+
+
+async def test_a_refused_login_is_worth_one_try_after_a_restart(tmp_path, virtual_time, adapter):
+    adapter.failure = ProviderFailure(Kind.INELIGIBLE, "Not for you.", evidence="test")
+    async with open_house(tmp_path) as system:
+        with pytest.raises(ProviderFailure):
+            await answer(system)
+        assert await facts_of(system, ProviderIneligible)
+    adapter.failure = None
+    async with open_house(tmp_path) as system:
+        assert (await answer(system)).text == "hello"
+
+
+async def test_v3_28_no_more_attempts_at_once_than_configured(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path, concurrency=3) as system:
+        async with trio.open_nursery() as nursery:
+            for _ in range(12):
+                nursery.start_soon(answer, system)
+            await trio.sleep(0.5)
+            slots = system.providers["one"].slots()["default"]
+            assert (slots.running, slots.queued, slots.concurrency) == (3, 9, 3)
+        assert adapter.most == 3
+        assert system.providers["one"].slots()["default"].running == 0
+
+
+async def test_a_bug_in_an_adapter_is_a_failed_attempt_and_not_a_crash(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path) as system:
+        adapter.failure = KeyError("oops")
+        with pytest.raises(ProviderFailure) as caught:
+            await answer(system)
+        assert caught.value.kind is Kind.CRASHED
+        assert "oops" not in str(caught.value)
+        assert "ActorCrashed" not in await types_of(system)
+
+
+async def test_an_answer_without_an_end_is_no_answer(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path) as system:
+        adapter.finish = False
+        with pytest.raises(ProviderFailure) as caught:
+            await answer(system)
+        assert caught.value.kind is Kind.GARBLED
+
+
+async def test_quota_windows_are_recorded_once_while_they_do_not_change(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path) as system:
+        adapter.windows = [QuotaWindow("five_hour", "allowed", used_percent=12, resets_at=5)]
+        for _ in range(3):
+            await answer(system)
+        adapter.windows = [msgspec.structs.replace(adapter.windows[0], used_percent=13)]
+        await answer(system)
+        assert (await types_of(system)).count("QuotaReported") == 2
+        assert system.facts.quotas["one/default/*"].windows["five_hour"].used_percent == 13
+
+
+async def test_a_probe_that_hangs_does_not_hold_the_start_up(tmp_path, virtual_time, adapter):
+    adapter.probe = trio.sleep_forever
+    async with open_house(tmp_path) as system:
+        assert not system.health().providers["one"].available
+        assert system.health().providers["one"].sentence
