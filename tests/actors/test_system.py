@@ -385,7 +385,7 @@ async def test_a_restart_rebuilds_the_same_facts(tmp_path, virtual_time):
     async with open_reader(settings.data_dir, settings.limits) as reader:
         stopped = plain(await replay(reader, 2))
         assert (await verify(reader)).head.position == stopped["position"]
-    async with open_system(settings, SeededClock(), environ={}) as system:
+    async with open_system(settings, SeededClock(1), environ={}) as system:
         restarted = plain(system.facts)
         assert system.health().providers["spent"].cooldown_until is not None
     for changing in ("position", "gateway"):
