@@ -1,20 +1,23 @@
 """Which adapter stands for which kind of provider."""
 
-from importlib import import_module
+from collections.abc import Callable
 
 from llmux.providers.adapter import Adapter, Place
+from llmux.providers.claude import ClaudeAdapter
+from llmux.providers.codex import CodexAdapter
+from llmux.providers.gemini import GeminiAdapter
+from llmux.providers.ollama import OllamaAdapter
+from llmux.providers.scripted import ScriptedAdapter
 
-_ADAPTERS = {
-    "claude": ("llmux.providers.claude", "ClaudeAdapter"),
-    "codex": ("llmux.providers.codex", "CodexAdapter"),
-    "gemini": ("llmux.providers.gemini", "GeminiAdapter"),
-    "ollama": ("llmux.providers.ollama", "OllamaAdapter"),
-    "scripted": ("llmux.providers.scripted", "ScriptedAdapter"),
+ADAPTERS: dict[str, Callable[[Place], Adapter]] = {
+    "claude": ClaudeAdapter,
+    "codex": CodexAdapter,
+    "gemini": GeminiAdapter,
+    "ollama": OllamaAdapter,
+    "scripted": ScriptedAdapter,
 }
 
 
 def adapter_for(place: Place) -> Adapter:
-    """A new adapter of the kind that `place.settings.kind` names (the configuration has checked it). Only that kind's code is loaded."""
-    module, name = _ADAPTERS[place.settings.kind]
-    adapter: Adapter = getattr(import_module(module), name)(place)
-    return adapter
+    """A new adapter of the kind that `place.settings.kind` names (the configuration has checked it)."""
+    return ADAPTERS[place.settings.kind](place)
