@@ -181,7 +181,7 @@ async def test_a_slow_client_that_goes_on_reading_gets_everything(tmp_path):
 
 
 async def test_at_the_stop_what_is_under_way_ends_well_and_nothing_new_comes_in(tmp_path):
-    async with gateway(settings_of(tmp_path, shutdown_grace_ms=5000), serving=True) as here:
+    async with gateway(settings_of(tmp_path, shutdown_grace_ms=60_000), serving=True) as here:
         await _still_answers(here)
         async with connected(here) as busy, connected(here) as idle:
             await idle.ask("GET", "/health")
