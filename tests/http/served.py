@@ -10,7 +10,7 @@ import h11
 import trio
 
 from llmux.actors.system import System, open_system
-from llmux.clock import SystemClock
+from llmux.clock import Clock, SystemClock
 from llmux.config import Limits, ProviderSettings, Settings
 from llmux.http.app import make_app
 from llmux.http.server import serve
@@ -40,9 +40,9 @@ def settings_of(directory: Path, *, limits: dict[str, Any] | None = None, **chan
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, *, serving: bool = False) -> AsyncIterator["Gateway"]:
+async def gateway(settings: Settings, *, serving: bool = False, clock: Clock | None = None) -> AsyncIterator["Gateway"]:
     """An open gateway; with `serving` it listens on a free port of 127.0.0.1, and is stopped in good order at the end."""
-    async with open_system(settings, SystemClock(), environ={}) as system:
+    async with open_system(settings, clock or SystemClock(), environ={}) as system:
         app = make_app(system)
         here = Gateway(system, app)
         if not serving:
