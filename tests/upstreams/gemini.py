@@ -5,9 +5,10 @@
 Plain HTTP serves GOOGLE_GEMINI_BASE_URL and CODE_ASSIST_ENDPOINT. With --certificates it prints `CA <file>` and `PROXY <port>`
 too: HTTPS_PROXY=http://127.0.0.1:<port> and NODE_EXTRA_CA_CERTS=<file> bring the hosts here that the CLI has built in.
 
-Modes (POST /_ctl): `mode` is one of ERRORS or of the names in `_stream`; `times` bounds how often it is used; `text` is the answer
-(else the last text of the user comes back), cut into `pieces`, with `pause_ms` between them; `thoughts`, `cached` count tokens;
-`login` is "ok", "revoked" (no renewal), "refused" (Code Assist says 401) or "ineligible". `[[mode]]` in the user's last text wins.
+Modes (POST /_ctl): `mode` is one of ERRORS or of the names in `_stream`, `[[mode]]` in the user's last text wins; `times` bounds
+how often it is used; `text` is the answer (else the user's last text comes back), cut into `pieces`, with `pause_ms` between
+them; `thoughts`, `cached` count tokens; `previews` false takes the preview models from the account; `login` is "ok", "revoked"
+(no renewal), "refused" (Code Assist says 401) or "ineligible".
 """
 
 import argparse
@@ -108,6 +109,9 @@ ERRORS: dict[str, tuple[int, str, str, list[dict[str, Any]]]] = {
 }
 """mode -> HTTP status, Google's status, message (MODEL stands for the model's name), details"""
 
+PREVIEWS = ("gemini-3-pro-preview", "gemini-3-flash-preview")
+"""models of which the account has a quota: without them the CLI asks other models instead"""
+
 _TIERS = {
     "currentTier": {"id": "free-tier", "name": "Gemini Code Assist for individuals"},
     "allowedTiers": [{"id": "free-tier", "name": "Gemini Code Assist for individuals", "isDefault": True}],
@@ -153,7 +157,10 @@ class Google(StandIn):
         exchange.record["host"] = getattr(exchange.handler, "tunnel", "")
         login, path = self.modes.get("login", "ok"), exchange.path
         if path == "/tokeninfo":
-            exchange.reply(400 if login == "revoked" else 200, {"expires_in": "3599", "aud": "stand-in"})
+            scope = (
+                "https://www.googleapis.com/auth/cloud-platform"  # the CLI splits it, and asks for a login without it
+            )
+            exchange.reply(400 if login == "revoked" else 200, {"expires_in": "3599", "aud": "x", "scope": scope})
         elif path == "/token" and login == "revoked":
             exchange.reply(400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."})
         elif path == "/token":
@@ -176,7 +183,8 @@ class Google(StandIn):
         elif method == "loadCodeAssist":
             exchange.reply(200, _INELIGIBLE if login == "ineligible" else _TIERS)
         elif method == "retrieveUserQuota":
-            exchange.reply(200, {"buckets": []})
+            models = PREVIEWS if self.modes.get("previews", True) else PREVIEWS[:0]
+            exchange.reply(200, {"buckets": [{"modelId": model, "remainingFraction": 0.5} for model in models]})
         elif method == "listExperiments":
             exchange.reply(200, {"flags": [], "experimentIds": []})
         else:

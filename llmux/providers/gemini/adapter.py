@@ -10,6 +10,7 @@ from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, R
 from llmux.providers.gemini import signs
 from llmux.providers.gemini.pool import Pool
 from llmux.providers.gemini.program import Login, Program, find_login, find_program, login_folder
+from llmux.providers.gemini.settings import carried
 from llmux.providers.gemini.translation import Translation, plain_model_config, translate
 from llmux.providers.gemini.worker import Stopped, Worker
 
@@ -80,10 +81,10 @@ class GeminiAdapter:
         login = find_login(self._place)
         if not isinstance(login, Login):
             raise signs.logged_out(login)
-        finish = await self._converse(translation, emit)
+        finish = await self._converse(translation, call.upstream_model, emit)
         await emit(finish)
 
-    async def _converse(self, translation: Translation, emit: Emit) -> Finish:
+    async def _converse(self, translation: Translation, upstream_model: str, emit: Emit) -> Finish:
         """Borrows a worker for one prompt. Before the actor's first-byte deadline it finds out why a worker is silent."""
         bound_ms = self._place.settings.first_byte_ms_max
         worker: Worker | None = None
@@ -92,7 +93,7 @@ class GeminiAdapter:
                 worker = await self._pool.take(translation.model_config if translation.history else "")
                 stream = _Stream(emit, first_byte, self._place.limits.answer_bytes_max)
                 stopped = await worker.answer(translation, stream.update)
-                return _finish(translation, stopped, stream.said_anything)
+                return _finish(translation, upstream_model, stopped, stream.said_anything)
             if worker is None:
                 raise signs.of_silence(b"", self._place.clock.now())
             raise await worker.silence(self._place.clock.now)
@@ -131,7 +132,7 @@ class _Stream:
             self._thought = True
 
 
-def _finish(translation: Translation, stopped: Stopped, said_anything: bool) -> Finish:
+def _finish(translation: Translation, model: str, stopped: Stopped, said_anything: bool) -> Finish:
     """The last chunk of a good answer. Raises ProviderFailure when it is none."""
     failure = signs.of_stop(stopped.reason, said_anything, stopped.input_tokens, stopped.output_tokens)
     if failure is not None:
@@ -142,4 +143,5 @@ def _finish(translation: Translation, stopped: Stopped, said_anything: bool) -> 
     output = stopped.output_tokens + thoughts
     reason: FinishReason = "length" if translation.max_tokens and output >= translation.max_tokens else "stop"
     usage = Usage(stopped.input_tokens, output, cached_input_tokens=cached, reasoning_tokens=thoughts)
-    return Finish(reason, usage, stopped.model, translation.ignored)
+    kept = carried(model, stopped.model, loaded=bool(translation.history))
+    return Finish(reason, usage, stopped.model, translation.ignored if kept else translation.wished)

@@ -28,7 +28,7 @@ class Translation(msgspec.Struct, frozen=True):
 
     `model_config` is canonical JSON of one alias: {"model", "generateContentConfig"}; equal wishes have equal text.
     `history` holds the turns before the last one as {"type": "user" | "gemini", "content": [parts of the Gemini API]};
-    `blocks` is the last turn as ACP content blocks; `ignored` names the wishes that cannot be carried.
+    `blocks` is the last turn as ACP content blocks; `ignored` names the wishes that cannot be carried, `wished` all of them.
     """
 
     system: str
@@ -36,6 +36,7 @@ class Translation(msgspec.Struct, frozen=True):
     history: tuple[dict[str, Any], ...]
     blocks: tuple[dict[str, Any], ...]
     ignored: tuple[str, ...]
+    wished: tuple[str, ...]
     max_tokens: int | None
 
 
@@ -49,6 +50,7 @@ def translate(prompt: Prompt, model: str) -> Translation:
         history=tuple(_turn(message) for message in prompt.messages[:-1]),
         blocks=tuple(_block(part) for part in _guarded(prompt.messages[-1].parts)),
         ignored=ignored,
+        wished=_wished(prompt),
         max_tokens=prompt.sampling.max_tokens,
     )
 
@@ -98,6 +100,11 @@ def _generate_content_config(prompt: Prompt, model: str) -> tuple[dict[str, Any]
         "thinkingConfig": thinking,
     }
     return {k: v for k, v in config.items() if v is not None}, () if carried else ("reasoning_effort",)
+
+
+def _wished(prompt: Prompt) -> tuple[str, ...]:
+    names = [name for name, value in msgspec.structs.asdict(prompt.sampling).items() if value not in (None, ())]
+    return (*names, *(("json_schema",) if prompt.json_schema is not None else ()))
 
 
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576}

@@ -105,7 +105,12 @@ class Worker:
             if kind == "available_commands_update":
                 replayed.set()
 
-        await self._call("session/load", {"sessionId": self._session, "cwd": cwd, "mcpServers": []}, watch)
+        try:
+            await self._call("session/load", {"sessionId": self._session, "cwd": cwd, "mcpServers": []}, watch)
+        except ProviderFailure as failure:
+            if failure.evidence == "gemini.auth_required":  # it does not say why; a new session would
+                await self._call("session/new", {"cwd": cwd, "mcpServers": []})
+            raise
         while not replayed.is_set():
             await self._handle(await self._read(), watch)
         await self._call("session/set_model", {"sessionId": self._session, "modelId": alias})
