@@ -1,0 +1,360 @@
+"""The adapter of the Gemini CLI over real processes that misbehave, and over recordings of the real CLI."""
+
+import json
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from llmux.config import Account, Limits
+from llmux.failures import Kind, ProviderFailure
+from llmux.prompts import Image, Message, Prompt, Sampling, Text, Tool, ToolCall, Usage, assistant, user
+from llmux.providers.adapter import Call
+from llmux.providers.gemini import GeminiAdapter, worker
+from tests.providers.hearing import Heard, descendants, place_of
+
+MODEL = "gemini-3-flash-preview"
+HERE = Path(__file__).parent
+LIMITS = Limits(line_bytes_max=200_000, answer_bytes_max=200_000, stop_ms_max=200, stderr_tail_bytes_max=1000)
+KEY = {"GEMINI_API_KEY": "a-key-of-the-tests"}
+
+Make = Callable[..., GeminiAdapter]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """An adapter over the misbehaving program in the given mode, with an API key unless `env` says otherwise."""
+    program = tmp_path / "gemini"
+    program.write_text(f"#!{sys.executable} -IS\n{(HERE / 'misbehaving_gemini.py').read_text('utf-8')}", "utf-8")
+    program.chmod(0o755)
+
+    def made(mode: str = "ok", *, env: dict[str, str] = KEY, **more: Any) -> GeminiAdapter:
+        env = {"MODE": mode, "NOTES": str(tmp_path / "notes"), **env}
+        values = {"limits": LIMITS, "command": str(program), "warm": 0, "concurrency": 1, **more}
+        return GeminiAdapter(place_of("gemini", tmp_path, env=env, **values))
+
+    return made
+
+
+@asynccontextmanager
+async def serving(adapter: GeminiAdapter) -> AsyncGenerator[None, None]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def answered(adapter: GeminiAdapter, prompt: Prompt | str = "hi", heard: Heard | None = None) -> Heard:
+    heard = heard if heard is not None else Heard()
+    whole = Prompt((user(prompt),)) if isinstance(prompt, str) else prompt
+    await adapter.answer(Call(whole, MODEL, MODEL), heard.emit, heard.report)
+    return heard
+
+
+async def failed(adapter: GeminiAdapter, prompt: Prompt | str = "hi", heard: Heard | None = None) -> ProviderFailure:
+    with pytest.raises(ProviderFailure) as caught:
+        await answered(adapter, prompt, heard)
+    return caught.value
+
+
+def notes(tmp_path: Path) -> list[dict[str, Any]]:
+    """What the program was sent, over all its lives."""
+    file = tmp_path / "notes"
+    return [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+
+
+def google_login(tmp_path: Path, **more: Any) -> Path:
+    file = tmp_path / "home" / ".gemini" / "oauth_creds.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"access_token": "x", "refresh_token": "y", **more}))
+    return file
+
+
+# --- hostile programs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("garbage", Kind.GARBLED),
+        ("exit 41", Kind.LOGGED_OUT),
+        ("exit 1", Kind.CRASHED),
+        ("dies when ready", Kind.CRASHED),
+        ("dies", Kind.CRASHED),
+        ("half a line", Kind.GARBLED),
+        ("prose", Kind.GARBLED),
+        ("not utf-8", Kind.GARBLED),
+        ("a number", Kind.GARBLED),
+        ("deeply nested", Kind.GARBLED),
+        ("endless line", Kind.GARBLED),
+        ("endless answer", Kind.GARBLED),
+    ],
+)
+async def test_misbehaviour_is_a_failure_and_leaves_nothing(make: Make, tmp_path: Path, mode: str, kind: Kind) -> None:
+    adapter = make(mode)
+    before = set(descendants())
+    async with serving(adapter):
+        assert (await failed(adapter)).kind is kind
+        for _ in range(500):
+            if not set(descendants()) - before and not list((tmp_path / "private").iterdir()):
+                break
+            await trio.sleep(0.01)
+        assert set(descendants()) == before
+        assert list((tmp_path / "private").iterdir()) == []
+        statistics = adapter.statistics()
+        assert (statistics.starting, statistics.idle, statistics.busy) == (0, 0, 0)
+
+
+async def test_a_login_dialog_is_a_logout_and_hears_nothing_more(make: Make, tmp_path: Path) -> None:
+    google_login(tmp_path)
+    adapter = make("login dialog", env={})
+    async with serving(adapter):
+        failure = await failed(adapter, "a canary")
+    assert (failure.kind, failure.evidence) == (Kind.LOGGED_OUT, "gemini.login_dialog")
+    assert [line["method"] for line in notes(tmp_path)] in ([], ["initialize"])
+
+
+async def test_a_program_that_never_gets_ready_is_given_up(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(worker, "START_MS_MAX", 100)
+    adapter = make("mute")
+    async with serving(adapter):
+        failure = await failed(adapter)
+    assert (failure.kind, failure.phase) == (Kind.TIMED_OUT, "first_byte")
+
+
+async def test_silence_is_explained_by_what_the_program_says_when_it_ends(make: Make) -> None:
+    adapter = make("says nothing", first_byte_ms_max=1500)
+    async with serving(adapter):
+        assert (await failed(adapter)).evidence == "gemini.503"
+
+
+async def test_what_the_program_asks_for_is_refused(make: Make) -> None:
+    adapter = make("asks")
+    async with serving(adapter):
+        heard = await answered(adapter)
+    assert json.loads(heard.text.removesuffix("hi")) == [{"outcome": {"outcome": "cancelled"}}, -32601]
+
+
+async def test_updates_of_other_sessions_and_of_no_shape_say_nothing(make: Make) -> None:
+    adapter = make("wrong shapes")
+    async with serving(adapter):
+        assert (await answered(adapter)).text == "hi"
+
+
+@pytest.mark.parametrize("mode", ["stalls", "deaf to SIGTERM", "leaves a child"])
+async def test_a_worker_that_does_not_confirm_the_end_is_killed_with_its_children(
+    make: Make, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "CANCEL_MS_MAX", 100)
+    adapter = make(mode)
+    before = set(descendants())
+    async with serving(adapter):
+        heard = Heard()
+        with trio.move_on_after(30) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answered, adapter, "hi", heard)
+                while not heard.text:
+                    await trio.sleep(0.01)
+                scope.cancel()
+        assert heard.text == "so "
+        for _ in range(500):
+            if set(descendants()) == before:
+                break
+            await trio.sleep(0.01)
+        assert set(descendants()) == before
+        assert adapter.statistics().recycled == 1
+
+
+async def test_a_waiting_prompt_gets_the_worker_when_the_one_before_is_done(make: Make) -> None:
+    adapter = make()
+    texts: list[str] = []
+
+    async def one(text: str) -> None:
+        texts.append((await answered(adapter, text)).text)
+
+    async with serving(adapter), trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(one, f"n{number}")
+    assert sorted(texts) == [f"n{number}" for number in range(5)]
+    assert adapter.statistics().started == 1
+
+
+async def test_who_gives_up_waiting_leaves_no_trace(make: Make) -> None:
+    adapter = make()
+    async with serving(adapter):
+        with trio.move_on_after(0):
+            await answered(adapter)
+        assert (await answered(adapter)).text == "hi"
+        assert adapter.statistics().started == 1
+
+
+# --- before anything is started -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [None, "no json", "[]", '{"access_token": "x"}', '{"refresh_token": ""}'])
+async def test_without_a_usable_login_nothing_is_started(make: Make, tmp_path: Path, stored: str | None) -> None:
+    if stored is not None:
+        google_login(tmp_path).write_text(stored)
+    adapter = make(env={}, warm=1)
+    readiness = await adapter.probe()
+    assert (readiness.installed, readiness.logged_in) == (True, False)
+    assert "Type: " in readiness.sentence
+    async with serving(adapter):
+        assert (await failed(adapter)).kind is Kind.LOGGED_OUT
+    assert notes(tmp_path) == []
+
+
+async def test_without_the_program_it_serves_and_says_what_to_type(make: Make) -> None:
+    adapter = make(command="/nowhere/gemini")
+    readiness = await adapter.probe()
+    assert not readiness.installed
+    assert "npm install -g @google/gemini-cli" in readiness.sentence
+    async with serving(adapter):
+        assert (await failed(adapter)).kind is Kind.UNAVAILABLE
+
+
+async def test_a_script_without_node_is_not_installed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmux.providers.gemini.program._node", lambda path: None)
+    script = tmp_path / "gemini.js"
+    script.write_text("")
+    script.chmod(0o755)
+    readiness = await make(command=str(script)).probe()
+    assert not readiness.installed
+    assert "Node.js" in readiness.sentence
+
+
+async def test_the_login_stamp_changes_with_the_file(make: Make, tmp_path: Path) -> None:
+    adapter = make(env={})
+    google_login(tmp_path)
+    first = (await adapter.probe()).login_stamp
+    google_login(tmp_path, refresh_token="another one")
+    assert first != (await adapter.probe()).login_stamp != ""
+
+
+async def test_an_account_has_its_own_login(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "work" / ".gemini"
+    folder.mkdir(parents=True)
+    for place in (folder, tmp_path / "work"):
+        adapter = make(env={}, account=Account(name="work", config_dir=str(tmp_path / "work")))
+        readiness = await adapter.probe()
+        assert not readiness.logged_in
+        assert f"GEMINI_CLI_HOME={tmp_path / 'work'} " in readiness.sentence
+        (place / "oauth_creds.json").write_text('{"refresh_token": "y"}')
+        assert (await adapter.probe()).logged_in
+        (place / "oauth_creds.json").unlink()
+
+
+REFUSED = [
+    Prompt((user("hi"),), tools=(Tool("f"),)),
+    Prompt((user("hi"), Message("assistant", (ToolCall("1", "f", "{}"),)), user("hi"))),
+    Prompt((user("hi"), assistant("ho"))),
+    Prompt(()),
+    Prompt((user("half \ud800"),)),
+    Prompt((user("hi"),), system="\udfff"),
+]
+
+
+@pytest.mark.parametrize("prompt", REFUSED, ids=range(len(REFUSED)))
+async def test_what_the_cli_cannot_be_told_is_refused_before_anything_starts(
+    make: Make, tmp_path: Path, prompt: Prompt
+) -> None:
+    adapter = make()
+    async with serving(adapter):
+        assert (await failed(adapter, prompt)).kind is Kind.INVALID_REQUEST
+    assert notes(tmp_path) == []
+
+
+# --- recordings of the real CLI -------------------------------------------------------------------------------------
+
+HELLO = "Hello from the fake API. All is well."
+
+
+def replaying(make: Make, name: str) -> GeminiAdapter:
+    return make("replay", env={**KEY, "RECORDING": str(HERE / "recordings" / "gemini" / f"{name}.stdout")})
+
+
+async def replayed(make: Make, name: str, prompt: Prompt | str = "Say hello.") -> Heard:
+    async with serving(adapter := replaying(make, name)):
+        return await answered(adapter, prompt)
+
+
+@pytest.mark.parametrize(
+    "name", ["ok-stream", "ok-api-key", "json-schema", "sampling", "image", "token-expired-refreshed"]
+)
+async def test_a_recorded_answer(make: Make, name: str) -> None:
+    heard = await replayed(make, name)
+    expected = '{"answer": 4, "ok": true}' if name == "json-schema" else HELLO
+    assert heard.text in (expected, HELLO)
+    assert heard.answer.finish.reason == "stop"
+    assert heard.answer.finish.model == MODEL
+    assert heard.answer.finish.usage.input_tokens > 100
+
+
+async def test_a_recorded_history_is_not_part_of_the_answer(make: Make) -> None:
+    turns = (user("What is the capital of France?"), assistant("Paris."), user("And of Spain?"))
+    assert (await replayed(make, "multi-turn", Prompt(turns))).text == HELLO
+
+
+async def test_a_recorded_thought_is_reasoning(make: Make) -> None:
+    heard = await replayed(make, "thinking")
+    assert (heard.reasoning, heard.text) == ("**Planning**\nThinking about the question.", "The answer is 4.")
+    assert heard.answer.finish.usage == Usage(input_tokens=160, output_tokens=4)
+
+
+async def test_a_recorded_answer_that_met_its_limit_was_cut_by_length(make: Make) -> None:
+    prompt = Prompt((user("hi"),), sampling=Sampling(max_tokens=7))
+    assert (await replayed(make, "max-tokens", prompt)).answer.finish.reason == "length"
+    assert (await replayed(make, "max-tokens")).answer.finish.reason == "stop"
+    assert (await replayed(make, "refused-safety")).answer.finish.reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "evidence"),
+    [
+        ("bad-request", Kind.INVALID_REQUEST, "gemini.400"),
+        ("unauthorized", Kind.LOGGED_OUT, "gemini.401"),
+        ("forbidden", Kind.LOGGED_OUT, "gemini.403"),
+        ("code-assist-401", Kind.LOGGED_OUT, "gemini.auth_required"),
+        ("model-not-found", Kind.MODEL_NOT_FOUND, "gemini.model_not_found"),
+        ("quota-per-day", Kind.QUOTA_EXHAUSTED, "gemini.quota_day"),
+        ("quota-exhausted-pro", Kind.QUOTA_EXHAUSTED, "gemini.quota_reset"),
+        ("capacity-exhausted", Kind.OVERLOADED, "gemini.capacity"),
+        ("overloaded-pro", Kind.OVERLOADED, "gemini.503"),
+        ("stream-cut", Kind.GARBLED, "gemini.stream_broken"),
+        ("empty-answer", Kind.GARBLED, "gemini.empty"),
+    ],
+)
+async def test_a_recorded_failure(make: Make, name: str, kind: Kind, evidence: str) -> None:
+    heard = Heard()
+    async with serving(adapter := replaying(make, name)):
+        failure = await failed(adapter, heard=heard)
+    assert (failure.kind, failure.evidence) == (kind, evidence)
+    assert heard.text == ("Hello from the fake " if name == "stream-cut" else "")
+
+
+async def test_the_recorded_login_dialog_is_a_logout(make: Make, tmp_path: Path) -> None:
+    google_login(tmp_path)
+    recording = str(HERE / "recordings" / "gemini" / "logged-out.stdout")
+    adapter = make("replay", env={"RECORDING": recording})
+    async with serving(adapter):
+        assert (await failed(adapter)).evidence == "gemini.login_dialog"
+    assert [line["method"] for line in notes(tmp_path)] == ["initialize"]
+
+
+async def test_images_and_texts_become_blocks_in_order(make: Make, tmp_path: Path) -> None:
+    adapter = make()
+    parts = (Image("image/png", "AAAA"), Text("/what is this?"))
+    async with serving(adapter):
+        await answered(adapter, Prompt((Message("user", parts),)))
+    assert notes(tmp_path)[-1]["params"]["prompt"] == [
+        {"type": "image", "mimeType": "image/png", "data": "AAAA"},
+        {"type": "text", "text": "/what is this?"},
+    ]
