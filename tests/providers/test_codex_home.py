@@ -109,10 +109,8 @@ def test_the_login_is_where_the_account_or_codex_says(tmp_path: Path) -> None:
     moved = place_of("codex", tmp_path, environ={"CODEX_HOME": "/elsewhere"})
     assert login.directory(moved) == Path("/elsewhere")
     assert login.how_to(moved) == "CODEX_HOME=/elsewhere codex login"
-    account = place_of(
-        "codex", tmp_path, environ={"CODEX_HOME": "/elsewhere"}, account=Account(config_dir="/work-login")
-    )
-    assert login.directory(account) == Path("/work-login")
+    account = place_of("codex", tmp_path, environ={"CODEX_HOME": "/elsewhere"}, account=Account(config_dir="/second"))
+    assert login.directory(account) == Path("/second")
 
 
 @pytest.mark.parametrize(
