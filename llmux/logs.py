@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import structlog
 
@@ -22,3 +23,16 @@ def configure() -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+def report(error: BaseException, event: str, **context: str) -> None:
+    """Says that something happened which nobody foresaw: the class of the exception and the places it passed.
+
+    Never its words, which may quote a prompt. A group is told member by member.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            report(member, event, **context)
+        return
+    places = "".join(traceback.format_tb(error.__traceback__))
+    structlog.get_logger().error(event, error=type(error).__name__, places=places, **context)

@@ -67,17 +67,18 @@ async def run(
     attempt: Attempt, provider: Provider, prompt: Prompt, pass_on: Callable[[Chunk], None], now: Callable[[], float]
 ) -> Finish:
     """Runs the attempt to its good end. Raises ProviderFailure. Cancelled, it returns only when the provider's work is gone."""
-    route = attempt.route
+    route, trial = attempt.route, Trial()
+    finish = None
     try:
-        trial = await provider.ask(TryPrompt(route.account, prompt, route.model, attempt.request))
+        await provider.ask(TryPrompt(trial, route.account, prompt, route.model, attempt.request))
+        finish = await _read(attempt, trial, pass_on, now)
     except GatewayFailure as failure:
         raise _busy(provider, failure) from None
-    try:
-        finish = await _read(attempt, trial, pass_on, now)
     finally:
         trial.cancel()
-        with trio.CancelScope(shield=True):
-            await trial.done.wait()
+        if trial.taken:
+            with trio.CancelScope(shield=True):
+                await trial.done.wait()
     if trial.failure is not None:
         raise trial.failure if isinstance(trial.failure, ProviderFailure) else _busy(provider, trial.failure)
     if finish is None:

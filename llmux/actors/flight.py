@@ -1,11 +1,9 @@
 """One answer being produced: tries routes in order until one answers, for all requests that wait for it."""
 
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
-import structlog
 import trio
 
 from llmux.actors import attempt as attempts
@@ -39,9 +37,8 @@ from llmux.failures import (
     ShuttingDown,
     StoreFailure,
 )
+from llmux.logs import report
 from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage
-
-log = structlog.get_logger()
 
 TRIES_MAX = 5
 RETRY_WAIT_MS_MAX = 5_000
@@ -166,8 +163,7 @@ class Flight:
         except LLMuxError as failure:
             outcome = failure
         except Exception as error:  # a bug of ours ends this answer, not the gateway
-            frames = traceback.format_tb(error.__traceback__)  # without the message: it could quote a prompt
-            log.error("flight failed", flight=self.id, error=type(error).__name__, frames=frames)
+            report(error, "flight failed", flight=self.id)
             outcome = LLMuxError("The gateway failed unexpectedly.")
         finally:
             with trio.CancelScope(shield=True):

@@ -1,11 +1,9 @@
 """One provider: runs its adapters, lends its slots to attempts, and knows who is logged in."""
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import structlog
 import trio
 
 from llmux.actors.actor import Actor, Message
@@ -17,19 +15,23 @@ from llmux.clock import Clock
 from llmux.config import Account, Limits, ProviderSettings
 from llmux.events import LoginExpired, LoginRestored, NewEvent, ProviderIneligible
 from llmux.failures import Kind, LLMuxError, Overloaded, ProviderFailure
+from llmux.logs import report
 from llmux.prompts import Chunk, Finish, Prompt
 from llmux.providers.adapter import Adapter, Call, QuotaWindow, Readiness, WorkerStatistics
-
-log = structlog.get_logger()
 
 CHUNKS_AHEAD_MAX = 64
 """chunks an adapter may be ahead of its flight"""
 
 
 class Trial:
-    """One attempt at work inside a provider actor: a channel of chunks, and how it ended once the channel is closed."""
+    """One attempt at work inside a provider actor: a channel of chunks, and how it ended once the channel is closed.
+
+    The flight makes it and sends it along, so that it can cancel it at any moment, also before the actor has taken it.
+    """
 
     def __init__(self) -> None:
+        self.taken = False
+        """the actor works on it: `done` will be set"""
         self._send, self.chunks = trio.open_memory_channel[Chunk](CHUNKS_AHEAD_MAX)
         self.scope = trio.CancelScope()
         self.failure: LLMuxError | None = None
@@ -49,9 +51,10 @@ class Trial:
         self.done.set()
 
 
-class TryPrompt(Message[Trial], frozen=True):
-    """Try this prompt with this account's adapter."""
+class TryPrompt(Message[None], frozen=True):
+    """Try this prompt with this account's adapter; the reply says that the trial is taken."""
 
+    trial: Trial
     account: str
     prompt: Prompt
     model: str
@@ -155,15 +158,14 @@ class Provider(Actor):
             nursery.start_soon(self._probe_regularly)
             await super().run(task_status=task_status)
 
-    async def handle(self, message: Any) -> Trial | None:
+    async def handle(self, message: Any) -> None:
         match message:
             case TryPrompt():
-                return self._start(message)
+                self._start(message)
             case NoteRefusal():
                 await self._refused(message)
             case Recheck():
                 await self._probe_all()
-        return None
 
     async def _probe_regularly(self) -> None:
         while True:
@@ -201,9 +203,11 @@ class Provider(Actor):
 
     # --- attempts ---------------------------------------------------------------------------------------------------
 
-    def _start(self, message: TryPrompt) -> Trial:
+    def _start(self, message: TryPrompt) -> None:
         """Claims a slot, or a place in the queue for one, and starts the attempt. Raises Overloaded."""
-        desk = self._desks[message.account]
+        trial, desk = message.trial, self._desks[message.account]
+        if trial.scope.cancel_called:
+            return  # nobody waits for it any more
         holds_slot = desk.slots.value > 0
         if holds_slot:
             desk.slots.acquire_nowait()
@@ -212,9 +216,8 @@ class Provider(Actor):
         else:
             raise Overloaded(f"Too many requests wait for {self.name}.")
         assert self._nursery is not None
-        trial = Trial()
+        trial.taken = True
         self._nursery.start_soon(self._work, desk, trial, message, holds_slot)
-        return trial
 
     async def _work(self, desk: _Desk, trial: Trial, message: TryPrompt, holds_slot: bool) -> None:
         """Runs one attempt; whatever it ends with stands in the trial, and never leaves this task."""
@@ -227,8 +230,7 @@ class Provider(Actor):
         except LLMuxError as failure:
             trial.failure = failure
         except Exception as error:
-            frames = traceback.format_tb(error.__traceback__)  # without the message: it could quote a prompt
-            log.error("adapter failed", provider=self.name, error=type(error).__name__, frames=frames)
+            report(error, "adapter failed", provider=self.name)
             trial.failure = ProviderFailure(
                 Kind.CRASHED,
                 f"The adapter of {self.name} failed unexpectedly ({type(error).__name__}).",
@@ -263,12 +265,12 @@ class Provider(Actor):
             await trial.send(chunk)
             watchdog.deadline = trio.current_time() + settings.idle_ms_max / 1000
 
-        def report(window: QuotaWindow) -> None:
+        def tell(window: QuotaWindow) -> None:
             self._report(desk.account.name, window)
 
         upstream = settings.upstream.get(message.model, message.model)
         with watchdog:
-            await desk.adapter.answer(Call(message.prompt, message.model, upstream, message.request_id), emit, report)
+            await desk.adapter.answer(Call(message.prompt, message.model, upstream, message.request_id), emit, tell)
         if watchdog.cancelled_caught:
             raise ProviderFailure(
                 Kind.TIMED_OUT, f"{self.name} was silent for too long.", evidence=f"gateway.{phase}", phase=phase

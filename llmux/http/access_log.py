@@ -8,7 +8,7 @@ from hypercorn.logging import Logger
 
 from llmux.failures import printable
 from llmux.http.exchange import KEY, Exchange
-from llmux.http.faults import report
+from llmux.logs import report
 
 if TYPE_CHECKING:
     from hypercorn.typing import ResponseSummary, WWWScope
@@ -38,4 +38,4 @@ class AccessLog(Logger):
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
         error = sys.exception()
         if error is not None:
-            report(error, "")
+            report(error, "unexpected failure")

@@ -11,7 +11,7 @@ from llmux.http import health, native, openai
 from llmux.http.access import Door
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
-from llmux.http.faults import report
+from llmux.logs import report
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -56,7 +56,7 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
     exchange = current()
     problem = problem_of(error, system.clock.now())
     if not isinstance(error, LLMuxError | HTTPException):
-        report(error, exchange.id)
+        report(error, "unexpected failure", request_id=exchange.id)
     if exchange.request is None:
         rule = request.url_rule.rule if request.url_rule is not None else "unknown"
         system.metrics.rejected(rule, problem.code)

@@ -29,8 +29,8 @@ from hypercorn.utils import parse_socket_addr
 
 from llmux.config import Limits
 from llmux.http.errors import Problem
-from llmux.http.faults import report
 from llmux.http.native import error_body
+from llmux.logs import report
 
 CHUNK_BYTES = 65_536
 CHUNKS_AHEAD = 4
@@ -77,7 +77,7 @@ class Connection:
         except* OSError:
             pass  # the client is gone
         except* Exception as errors:
-            report(errors, "")
+            report(errors, "unexpected failure")
         finally:
             await trio.aclose_forcefully(self._stream)
 

@@ -14,7 +14,7 @@ from quart.wrappers.response import ResponseBody
 from llmux.failures import LLMuxError
 from llmux.http.errors import Problem, problem_of
 from llmux.http.exchange import Exchange
-from llmux.http.faults import report
+from llmux.logs import report
 from llmux.prompts import Chunk, Finish
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class EventStream(ResponseBody):
         except Exception as error:
             self._ended = True
             if not isinstance(error, LLMuxError):
-                report(error, self._exchange.id)
+                report(error, "unexpected failure", request_id=self._exchange.id)
             return self._frames.failure(problem_of(error, self._exchange.system.clock.now()))
 
     async def _ready(self) -> bytes:

@@ -305,6 +305,22 @@ async def test_a_client_that_leaves_cancels_the_attempt(tmp_path, virtual_time):
         assert system.providers["one"].slots()["default"].running == 0
 
 
+@pytest.mark.parametrize("steps", range(0, 60, 2))
+async def test_leaving_at_any_moment_leaves_no_work_behind(tmp_path, virtual_time, steps):
+    async with open_house(tmp_path, {"one": scripted("hang", concurrency=2)}) as system:
+        requests = [system.request(wish(f"hi {number}")) for number in range(3)]
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        for request in requests:
+            request.leave()
+        await trio.sleep(0.5)
+        slots = system.providers["one"].slots()["default"]
+        assert (slots.running, slots.queued) == (0, 0)
+        assert not system.facts.requests.open
+        assert not system.facts.requests.attempts
+        assert system.active_requests == 0
+
+
 @pytest.mark.parametrize("steps", range(12))
 async def test_leaving_at_any_moment_leaves_exactly_one_terminal_fact(tmp_path, virtual_time, steps):
     async with open_house(tmp_path, {"one": scripted("echo,gap=1,chunks=4")}) as system:

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 
-import httpcore
 import msgspec
 import trio
 from scipy.stats import chisquare
@@ -11,7 +10,7 @@ from scipy.stats import chisquare
 from llmux.clock import SeededClock
 from llmux.config import ProviderSettings
 from llmux.events import RequestAccepted
-from tests.http.served import JSON, gateway, settings_of
+from tests.http.served import connected, gateway, settings_of
 
 WEIGHTS = {"claude": 50, "gemini": 30, "codex": 15, "ollama": 5}
 CALLS, CONNECTIONS = 2000, 25
@@ -27,21 +26,20 @@ async def test_two_thousand_smart_calls_over_http_spread_by_weight(tmp_path):
     print("seed", SEED)
     answered: Counter[str] = Counter()
     async with gateway(settings, serving=True, clock=SeededClock(SEED)) as here:
-        url = f"http://127.0.0.1:{here.port}/api/smart"
-        async with httpcore.AsyncConnectionPool(max_connections=CONNECTIONS) as pool:
 
-            async def ask(first: int) -> None:
+        async def ask(first: int) -> None:
+            async with connected(here) as client:
                 for number in range(first, CALLS, CONNECTIONS):
                     body = json.dumps({"prompt": f"prompt number {number}"}).encode()
-                    reply = await pool.request("POST", url, headers=JSON, content=body)
-                    assert reply.status == 200, reply.content
-                    told = json.loads(reply.content)
-                    assert told["response"] == f"prompt number {number}"
-                    answered[told["provider"]] += 1
+                    await client.ask("POST", "/api/smart", body)
+                    reply = await client.reply()
+                    assert reply.status == 200, reply
+                    assert reply.json["response"] == f"prompt number {number}"
+                    answered[reply.json["provider"]] += 1
 
-            async with trio.open_nursery() as nursery:
-                for first in range(CONNECTIONS):
-                    nursery.start_soon(ask, first)
+        async with trio.open_nursery() as nursery:
+            for first in range(CONNECTIONS):
+                nursery.start_soon(ask, first)
         assert here.system.facts.requests.completed == CALLS
         assert not here.system.facts.requests.open
         recorded = await here.system.journal._store.read(limit=1000, types=(RequestAccepted.__name__,))
