@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+import trio
 
 from llmux.config import Account
 from llmux.failures import Kind
@@ -112,15 +113,24 @@ def test_half_an_event_inside_an_answer_is_passed_over(gemini: Running) -> None:
 def test_the_reason_for_silence_is_found(api: Upstream, tmp_path: Path) -> None:
     api.reset()
     write_login(tmp_path / "home" / ".gemini")
-    adapter = adapter_of(tmp_path, with_google(api), concurrency=1, warm=1, first_byte_ms_max=5000)
+    found: dict[str, str] = {}
+    adapter = adapter_of(tmp_path, with_google(api), concurrency=2, warm=2, first_byte_ms_max=5000)
     with run(adapter, api, tmp_path) as running:
-        for mode, evidence in (("drop", "gemini.unreachable"), ("overloaded", "gemini.503")):
-            running.until(lambda: adapter.statistics().idle == 1)
+        running.until(lambda: adapter.statistics().idle == 2)
+
+        async def one(mode: str) -> None:
             big = (
                 "x" * 50_000
             )  # the CLI writes the request into its dump of the error, which pushes the first words out
-            failure = running.fail(f"{big} [[{mode}]]")
-            assert failure.evidence == evidence
+            found[mode] = (await running.failure(f"{big} [[{mode}]]")).evidence
+
+        async def both() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one, "drop")
+                nursery.start_soon(one, "overloaded")
+
+        running.run(both)
+    assert found == {"drop": "gemini.unreachable", "overloaded": "gemini.503"}
 
 
 def test_a_login_that_cannot_be_renewed_is_a_logout_and_the_dialog_gets_nothing(alone: Running, tmp_path: Path) -> None:
