@@ -6,11 +6,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import trio
 import trio.testing
 
 from llmux.eventstore import thread as store_thread
+
+# `make test` tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones, and many more of them.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("search", max_examples=2_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

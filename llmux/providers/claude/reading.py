@@ -152,7 +152,9 @@ class Reading:
     # --- everything around it --------------------------------------------------------------------------------------
 
     def _system(self, line: Line, waited: bool) -> None:
-        if line.get("subtype") == "init" and self._structured and OUTPUT_TOOL not in (line.get("tools") or ()):
+        tools = line.get("tools")
+        offered = isinstance(tools, list) and OUTPUT_TOOL in tools
+        if line.get("subtype") == "init" and self._structured and not offered:
             raise signs.failure("schema")  # else the CLI would ask for an answer without it, and say nothing
         if line.get("subtype") == "api_retry":
             failure = signs.of_retry(line, begun=self._begun, waited=waited)
