@@ -1,0 +1,157 @@
+"""Every setting, with its default and its limit: one frozen value. Units stand last in a name: `_ms`, `_bytes`, `_max` for limits."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmux.failures import ProviderUnknown
+
+KINDS = ("claude", "gemini", "codex", "ollama", "scripted")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@=,+\[\]-]{0,199}")
+SMART = frozenset({"auto", "smart"})
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frozen group of settings that knows all its fields."""
+
+
+class Account(Struct, frozen=True):
+    """One login of a provider. `config_dir` is where its CLI keeps that login ("" = the CLI's own default place)."""
+
+    name: str = "default"
+    config_dir: str = ""
+
+
+class ProviderSettings(Struct, frozen=True):
+    """How one provider is reached and how much of the traffic it gets."""
+
+    kind: str
+    enabled: bool = True
+    command: str = ""
+    """the CLI: a name on PATH or an absolute path"""
+    url: str = ""
+    """ollama: the server"""
+    base_url: str = ""
+    """codex: the upstream written into its generated config.toml ("" = the vendor's)"""
+    weight: int = 1
+    """share of the traffic, relative to the other providers; 0 = only when asked for by name, or as the last resort"""
+    default_model: str = ""
+    models: tuple[str, ...] = ()
+    upstream: Mapping[str, str] = {}
+    """model as clients name it -> model as the provider must be told, where they differ"""
+    warm: int = 1
+    """workers kept ready (per used model where the model is fixed at the start of a process)"""
+    concurrency: int = 4
+    """attempts at the same time"""
+    env: Mapping[str, str] = {}
+    """all that the CLI's process gets beyond the minimal environment"""
+    accounts: tuple[Account, ...] = (Account(),)
+    cooldown_ms: int = 600_000
+    """rest after a spent quota whose end the provider does not tell"""
+    first_byte_ms_max: int = 60_000
+    idle_ms_max: int = 60_000
+
+
+class Limits(Struct, frozen=True):
+    """What is bounded, and how far. Every queue, body, wait and file of the gateway has its line here."""
+
+    body_bytes_max: int = 10 * 1024 * 1024
+    body_wait_ms_max: int = 30_000
+    header_bytes_max: int = 32 * 1024
+    messages_max: int = 2_000
+    json_depth_max: int = 64
+    stop_sequences_max: int = 16
+    connections_max: int = 2_000
+    connection_idle_ms_max: int = 75_000
+    """a connection on which no whole request head arrives for this long is closed"""
+    mailbox_max: int = 4_096
+    ask_ms_max: int = 10_000
+    flights_max: int = 1_000
+    provider_queue_max: int = 64
+    provider_queue_wait_ms_max: int = 30_000
+    answer_bytes_max: int = 16 * 1024 * 1024
+    line_bytes_max: int = 16 * 1024 * 1024
+    stderr_tail_bytes_max: int = 16 * 1024
+    stop_ms_max: int = 1_000
+    """how long a process may take to end after SIGTERM before SIGKILL follows"""
+    call_ms_max: int = 15_000
+    """how long a provider's program may take to acknowledge one call of its own protocol (not to answer a prompt)"""
+    probe_ms_max: int = 10_000
+    probe_interval_ms: int = 60_000
+    cooldown_ms_max: int = 7 * 24 * 3_600_000
+    """a reset time further away than this is not believed"""
+    append_rows_max: int = 512
+    append_bytes_max: int = 4 * 1024 * 1024
+    append_ms_max: int = 30_000
+    busy_ms_max: int = 5_000
+    read_rows_max: int = 1_000
+    restarts_max: int = 3
+    restart_window_ms: int = 5_000
+    keep_alive_ms: int = 15_000
+    """a comment is sent on a stream after this much silence"""
+    client_stall_ms_max: int = 60_000
+    """a client that takes no byte for this long is cut off"""
+
+
+class Settings(Struct, frozen=True):
+    """The whole configuration."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    default_provider: str = "claude"
+    request_timeout_ms: int = 120_000
+    api_key_required: bool = False
+    api_key: str = ""
+    admin_key: str = ""
+    allow_unauthenticated: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    cache_ttl_ms: int = 3_600_000
+    cache_entries_max: int = 1_000
+    cache_bytes_max: int = 64 * 1024 * 1024
+    shutdown_grace_ms: int = 10_000
+    secret: str = ""
+    """what fingerprints are keyed with ("" = a file made in the data directory)"""
+    data_dir: Path = Path.home() / ".local/share/llmux"
+    providers: Mapping[str, ProviderSettings] = {}
+    aliases: Mapping[str, str] = {}
+    """name a client asks for -> model or provider/model"""
+    stand_ins: Mapping[str, str] = {}
+    """name of a provider that is asked for -> provider that answers in its place (the demo)"""
+    limits: Limits = Limits()
+
+    def provider_named(self, name: str) -> str:
+        """The enabled provider that is meant by `name`. Raises ProviderUnknown."""
+        name = self.stand_ins.get(name, name)
+        provider = self.providers.get(name)
+        if provider is None or not provider.enabled:
+            raise ProviderUnknown(name, tuple(n for n, p in self.providers.items() if p.enabled))
+        return name
+
+    def routing(self) -> dict[str, Any]:
+        """The routing configuration without anything secret: what the log keeps of it."""
+        return {
+            "default_provider": self.default_provider,
+            "aliases": dict(self.aliases),
+            "providers": {
+                name: {
+                    "kind": p.kind,
+                    "enabled": p.enabled,
+                    "weight": p.weight,
+                    "default_model": p.default_model,
+                    "models": list(p.models),
+                    "accounts": [account.name for account in p.accounts],
+                    "concurrency": p.concurrency,
+                    "cooldown_ms": p.cooldown_ms,
+                }
+                for name, p in self.providers.items()
+            },
+        }
+
+
+def replaced(settings: Settings, **changes: Any) -> Settings:
+    """The same configuration with some values changed."""
+    return msgspec.structs.replace(settings, **changes)
