@@ -143,10 +143,11 @@ class LoginExpired(Event, frozen=True):
 
 
 class LoginRestored(Event, frozen=True):
-    """The account is logged in again."""
+    """The account may be asked again: somebody logged in ("new_login"), or it is time for another try ("another_try")."""
 
     provider: str
     account: str
+    because: str = "new_login"
 
 
 class ProviderIneligible(Event, frozen=True):

@@ -1,22 +1,20 @@
 """One answer being produced: tries routes in order until one answers, for all requests that wait for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
 import trio
 
 from llmux.actors import attempt as attempts
 from llmux.actors.attempt import Attempt
-from llmux.actors.cache import Cache, CachedAnswer
+from llmux.actors.cache import CachedAnswer
+from llmux.actors.crew import Crew
 from llmux.actors.facts.quotas import rest_of
-from llmux.actors.journal import Journal
-from llmux.actors.provider import NoteRefusal, Provider
-from llmux.actors.quota_tracker import NoteAnswer, NoteFailure, QuotaTracker
-from llmux.actors.request import Request
+from llmux.actors.provider import NoteRefusal
+from llmux.actors.quota_tracker import NoteAnswer, NoteFailure
+from llmux.actors.request import Request, event_of
 from llmux.actors.router import Route, Routing
-from llmux.clock import Clock
-from llmux.config import Settings
+from llmux.actors.verdict import blame_of, names, what_is_left
 from llmux.events import (
     Event,
     NewEvent,
@@ -27,15 +25,12 @@ from llmux.events import (
     RequestJoined,
 )
 from llmux.failures import (
-    ClientFailure,
     Excluded,
     Kind,
     LLMuxError,
-    NoRoute,
     OutcomeUnknown,
     ProviderFailure,
     ShuttingDown,
-    StoreFailure,
 )
 from llmux.logs import report
 from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage
@@ -43,19 +38,6 @@ from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage
 TRIES_MAX = 5
 RETRY_WAIT_MS_MAX = 5_000
 """a provider that asks for a longer wait is not tried again by the same flight"""
-
-
-class Crew(msgspec.Struct, frozen=True):
-    """The actors that a flight works with."""
-
-    settings: Settings
-    clock: Clock
-    journal: Journal
-    tracker: QuotaTracker
-    cache: Cache
-    providers: Mapping[str, Provider]
-    spawn: Callable[..., None]
-    """starts a task beside the flights, as a nursery's start_soon does"""
 
 
 class Flight:
@@ -180,7 +162,7 @@ class Flight:
                 rest.until > crew.clock.now() or not crew.tracker.claim_probe(route.provider, route.account)
             ):
                 sentence = "It began to rest a moment ago."
-                skipped.append(Excluded(*_names(route), reason=rest.kind, sentence=sentence, until=rest.until))
+                skipped.append(Excluded(*names(route), reason=rest.kind, sentence=sentence, until=rest.until))
                 continue
             try:
                 return await self._try_route(route)
@@ -191,7 +173,7 @@ class Flight:
             finally:
                 if rest is not None:
                     crew.tracker.release_probe(route.provider, route.account)
-        raise _what_is_left(failed, (*routing.excluded, *skipped), routing.pinned, crew.clock.now())
+        raise what_is_left(failed, (*routing.excluded, *skipped), routing.pinned, crew.clock.now())
 
     async def _try_route(self, route: Route) -> Finish:
         """All tries of one route. Raises the ProviderFailure of the last one, when the tracker knows of it."""
@@ -358,45 +340,3 @@ class Flight:
             except OutcomeUnknown:
                 await self._crew.journal.append(*batch)
         self._pending.clear()
-
-
-def event_of(request: Request, fact: Event, clock: Clock) -> NewEvent:
-    """A fact of the request's own stream."""
-    return NewEvent(f"request-{request.id}", fact, clock.new_id(), request.wish.principal.id, request.id)
-
-
-def _names(route: Route) -> tuple[str, str, str]:
-    return route.provider, route.account, route.model
-
-
-def _what_is_left(
-    failed: list[tuple[Route, ProviderFailure]], excluded: tuple[Excluded, ...], pinned: bool, now: int
-) -> LLMuxError:
-    """What to tell the client when no route answered: the one failure, or NoRoute with a reason per provider."""
-    last = failed[-1][1] if failed else None
-    for _, failure in failed:
-        if failure.retry_after_ms is None and failure.resets_at is not None:
-            failure.retry_after_ms = max(1000, failure.resets_at - now)
-    if last is not None and (not last.policy.falls_back or pinned or len(failed) + len(excluded) == 1):
-        return last
-    tried = tuple(
-        Excluded(
-            *_names(route),
-            reason=failure.kind.value,
-            sentence=str(failure),
-            until=None if failure.retry_after_ms is None else now + failure.retry_after_ms,
-        )
-        for route, failure in failed
-    )
-    return NoRoute((*tried, *excluded), now)
-
-
-def blame_of(failure: LLMuxError) -> str:
-    """Who is at fault: "client", "provider", "gateway" or "store"."""
-    if isinstance(failure, ClientFailure):
-        return "client"
-    if isinstance(failure, ProviderFailure):
-        return "client" if failure.kind in (Kind.INVALID_REQUEST, Kind.CONTEXT_TOO_LONG, Kind.REFUSED) else "provider"
-    if isinstance(failure, NoRoute):
-        return "provider"
-    return "store" if isinstance(failure, StoreFailure) else "gateway"

@@ -185,9 +185,13 @@ class Provider(Actor):
                 installed=False, logged_in=False, sentence="It did not say in time whether it is ready."
             )
         facts = self._journal.facts.providers.get(account_key(self.name, desk.account.name))
-        refused = facts is not None and bool(facts.refused)
-        if refused and desk.readiness.ready and desk.readiness.login_stamp != desk.refused_stamp:
+        if facts is None or not facts.refused or not desk.readiness.ready:
+            return
+        since_ms = self._clock.now() - (facts.refused_at or 0)
+        if desk.readiness.login_stamp != desk.refused_stamp:
             await self._record(LoginRestored(provider=self.name, account=desk.account.name))
+        elif facts.refused == "logged_out" and since_ms >= self._limits.refusal_ms:
+            await self._record(LoginRestored(provider=self.name, account=desk.account.name, because="another_try"))
 
     async def _refused(self, message: NoteRefusal) -> None:
         desk = self._desks[message.account]

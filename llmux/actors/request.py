@@ -6,6 +6,7 @@ import trio
 
 from llmux.actors.messages import Wish
 from llmux.clock import Clock
+from llmux.events import Event, NewEvent
 from llmux.failures import LLMuxError
 from llmux.prompts import Answer, Chunk, Finish, answer_of
 
@@ -135,3 +136,8 @@ class Request:
         else:
             self._failure = outcome
         self.stir()
+
+
+def event_of(request: Request, fact: Event, clock: Clock) -> NewEvent:
+    """A fact of the request's own stream."""
+    return NewEvent(f"request-{request.id}", fact, clock.new_id(), request.wish.principal.id, request.id)

@@ -11,10 +11,11 @@ import trio
 
 from llmux import __version__, events, migrations
 from llmux.actors.cache import Cache, CachedAnswer
+from llmux.actors.crew import Crew
 from llmux.actors.facts import EMPTY, Facts, evolve
 from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints, install_secret
-from llmux.actors.flight import Crew, Flight, event_of
+from llmux.actors.flight import Flight
 from llmux.actors.health import Health, health_of
 from llmux.actors.journal import Journal
 from llmux.actors.key_registry import KeyRegistry, KeyRing
@@ -22,7 +23,7 @@ from llmux.actors.ladder import Ladder
 from llmux.actors.messages import Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
-from llmux.actors.request import Request
+from llmux.actors.request import Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
 from llmux.actors.supervisor import Supervisor
 from llmux.clock import Clock

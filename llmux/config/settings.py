@@ -82,6 +82,8 @@ class Limits(Struct, frozen=True):
     """how long a provider's program may take to acknowledge one call of its own protocol (not to answer a prompt)"""
     probe_ms_max: int = 10_000
     probe_interval_ms: int = 60_000
+    refusal_ms: int = 600_000
+    """how long a login that was refused is left alone; without a network, a good login can look refused"""
     cooldown_ms_max: int = 7 * 24 * 3_600_000
     """a reset time further away than this is not believed"""
     append_rows_max: int = 512

@@ -88,6 +88,21 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         assert len(await facts_of(system, LoginRestored)) == 1
 
 
+async def test_a_refused_login_is_tried_again_after_ten_minutes_and_an_ineligible_account_is_not(
+    tmp_path, virtual_time, adapter
+):
+    """Without a network, a good login can look refused; nobody should have to restart the gateway for it."""
+    for kind, restored in ((Kind.LOGGED_OUT, ["another_try"]), (Kind.INELIGIBLE, [])):
+        async with open_house(tmp_path / kind) as system:
+            adapter.failure = ProviderFailure(kind, "No.", evidence="test")
+            with pytest.raises(ProviderFailure):
+                await answer(system)
+            await trio.sleep(540)
+            assert not await facts_of(system, LoginRestored)
+            await trio.sleep(120)
+            assert [fact.because for fact in await facts_of(system, LoginRestored)] == restored
+
+
 async def test_a_refused_login_is_worth_one_try_after_a_restart(tmp_path, virtual_time, adapter):
     adapter.failure = ProviderFailure(Kind.INELIGIBLE, "Not for you.", evidence="test")
     async with open_house(tmp_path) as system:
