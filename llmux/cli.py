@@ -41,9 +41,22 @@ class _Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LLMuxError as error:
+        except (LLMuxError, BaseExceptionGroup) as raised:
+            error = _sole(raised)
+            if not isinstance(error, LLMuxError):
+                raise
             click.echo(f"llmux: {error}", err=True)
             ctx.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationWrong) else EXIT_FAILED)
+
+
+def _sole(error: BaseException) -> BaseException:
+    """The only plain exception inside a (possibly nested) group; a group that holds several is itself."""
+    inner = error
+    while isinstance(inner, BaseExceptionGroup):
+        if len(inner.exceptions) > 1:
+            return error
+        inner = inner.exceptions[0]
+    return inner
 
 
 class _Group(click.Group):

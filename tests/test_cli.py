@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,8 +11,12 @@ import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from llmux.cli import main
+from llmux.failures import ConfigurationWrong, DirectoryInUse
 from tests.gateway import GatewayProcess, gateway_process
 
 SCRIPTED = """
@@ -176,6 +181,56 @@ def test_a_setting_that_cannot_be_used_is_a_sentence(tmp_path: Path, environ: di
     assert done.stderr.startswith("llmux: ")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def serve_refused(home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Runs `llmux serve` where it cannot start: without any provider to look for, and for at most a minute."""
+    (home / "llmux.toml").write_text(SCRIPTED)
+    base = {"PATH": os.environ["PATH"], "HOME": str(home), "LLMUX_CONFIG": str(home / "llmux.toml")}
+    serve = [sys.executable, "-m", "llmux", "serve"]
+    return subprocess.run(serve, env={**base, **environ}, capture_output=True, text=True, timeout=60)
+
+
+def the_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """What is on stderr beside the log lines: one line."""
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    return line
+
+
+def test_an_occupied_port_is_a_sentence(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
+        done = serve_refused(tmp_path, PORT=str(port))
+    assert the_sentence(done).startswith(f"llmux: Another program listens on 127.0.0.1:{port}. ")
+    assert done.returncode == 2
+
+
+def test_a_host_that_nobody_knows_is_a_sentence(tmp_path: Path):
+    done = serve_refused(tmp_path, HOST="nobody.invalid", PORT="0", ALLOW_UNAUTHENTICATED="true")
+    assert the_sentence(done).startswith("llmux: nobody.invalid:0 cannot be listened on: ")
+    assert done.returncode == 2
+
+
+def test_several_failures_at_once_stay_a_traceback():
+    """Only a group around one single LLMuxError is that error: of two, neither would be the whole story."""
+    wrong = ConfigurationWrong("PORT is 70000.")
+    for raised, status in [
+        (ExceptionGroup("", [ExceptionGroup("", [wrong])]), 2),
+        (ExceptionGroup("", [DirectoryInUse("in use")]), 1),
+    ]:
+        done = CliRunner().invoke(command_that_raises(raised))
+        assert (done.exit_code, done.stderr) == (status, f"llmux: {raised.exceptions[0] if status == 1 else wrong}\n")
+    for raised in (ExceptionGroup("", [wrong, wrong]), ExceptionGroup("", [KeyError("x")])):
+        assert CliRunner().invoke(command_that_raises(raised)).exception is raised
+
+
+def command_that_raises(error: Exception) -> click.Command:
+    @main.command("raise")
+    def command() -> None:
+        raise error
+
+    del main.commands["raise"]
+    return command
 
 
 def test_the_demo_answers_every_endpoint_and_says_that_it_is_one(tmp_path: Path):
