@@ -20,7 +20,8 @@ from rich.table import Table
 
 from llmux import __version__, config, logs
 from llmux.actors import facts as fold
-from llmux.actors.system import System, open_system, replay
+from llmux.actors.opening import open_system, replay
+from llmux.actors.system import System
 from llmux.clock import SystemClock
 from llmux.config import Settings
 from llmux.doctor import Report, examine

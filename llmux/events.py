@@ -135,11 +135,15 @@ class CacheCleared(Event, frozen=True):
 
 
 class LoginExpired(Event, frozen=True):
-    """The provider refused the login of this account. It is left out until the login is renewed."""
+    """The provider refused the login of this account. It is left out until the login is renewed, or for a while.
+
+    `login` is a short hash of what the stored login looked like, to notice a new one.
+    """
 
     provider: str
     account: str
     evidence: str
+    login: str = ""
 
 
 class LoginRestored(Event, frozen=True):
@@ -151,11 +155,12 @@ class LoginRestored(Event, frozen=True):
 
 
 class ProviderIneligible(Event, frozen=True):
-    """The account may not use this provider. It is left out until its login changes."""
+    """The account may not use this provider. It is left out until its login changes (`login`: as in LoginExpired)."""
 
     provider: str
     account: str
     evidence: str
+    login: str = ""
 
 
 class WorkerLost(Event, frozen=True):

@@ -205,13 +205,13 @@ class NoRoute(GatewayFailure):
 
     def __init__(self, excluded: tuple[Excluded, ...], now: int):
         self.excluded = excluded
-        quota = bool(excluded) and all(entry.reason == Kind.QUOTA_EXHAUSTED for entry in excluded)
-        self.status = 429 if quota else 503
-        self.code = "insufficient_quota" if quota else "no_provider_available"
+        reasons = {entry.reason for entry in excluded}
+        if len(reasons) == 1 and (reason := reasons.pop()) in set(Kind):  # all for the same reason: then say that one
+            self.status, self.code = POLICIES[Kind(reason)].status, POLICIES[Kind(reason)].code
         ends = [entry.until for entry in excluded if entry.until is not None]
         self.retry_after_ms = max(1000, min(ends) - now) if ends else None
-        reasons = " ".join(f"{entry.provider}: {entry.sentence}" for entry in excluded)
-        super().__init__(f"No provider is available. {reasons}".strip())
+        told = " ".join(f"{entry.provider}: {entry.sentence}" for entry in excluded)
+        super().__init__(f"No provider is available. {told}".strip())
 
 
 # --- blame: the store ----------------------------------------------------------------------------------------------

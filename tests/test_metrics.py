@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmux.actors.system import open_system
+from llmux.actors.opening import open_system
 from llmux.clock import SeededClock
 from llmux.failures import LLMuxError
 from llmux.metrics import Metrics

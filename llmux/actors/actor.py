@@ -40,7 +40,7 @@ class Reply:
         """What the cell holds, once it is filled."""
         await self._event.wait()
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else the frames of every raise would pile up
         return self._value
 
 
@@ -95,7 +95,7 @@ class Actor:
 
     def _post(self, message: Message[Any], reply: Reply | None) -> None:
         if self._gone is not None:
-            raise self._gone
+            raise self._gone.with_traceback(None)
         try:
             self._send.send_nowait((message, reply))
         except trio.WouldBlock:

@@ -64,13 +64,22 @@ class Attempt(msgspec.Struct):
 
 
 async def run(
-    attempt: Attempt, provider: Provider, prompt: Prompt, pass_on: Callable[[Chunk], None], now: Callable[[], float]
+    attempt: Attempt,
+    provider: Provider,
+    prompt: Prompt,
+    pass_on: Callable[[Chunk], None],
+    now: Callable[[], float],
+    *,
+    patient: bool = True,
 ) -> Finish:
-    """Runs the attempt to its good end. Raises ProviderFailure. Cancelled, it returns only when the provider's work is gone."""
+    """Runs the attempt to its good end. Raises ProviderFailure. Cancelled, it returns only when the provider's work is gone.
+
+    `patient`: wait for a slot as long as the provider's queue allows, and not just for a moment.
+    """
     route, trial = attempt.route, Trial()
     finish = None
     try:
-        await provider.ask(TryPrompt(trial, route.account, prompt, route.model, attempt.request))
+        await provider.ask(TryPrompt(trial, route.account, prompt, route.model, attempt.request, patient))
         finish = await _read(attempt, trial, pass_on, now)
     except GatewayFailure as failure:
         raise _busy(provider, failure) from None

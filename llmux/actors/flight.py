@@ -1,6 +1,6 @@
 """One answer being produced: tries routes in order until one answers, for all requests that wait for it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -9,12 +9,12 @@ from llmux.actors import attempt as attempts
 from llmux.actors.attempt import Attempt
 from llmux.actors.cache import CachedAnswer
 from llmux.actors.crew import Crew
-from llmux.actors.facts.quotas import rest_of
+from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.provider import NoteRefusal
 from llmux.actors.quota_tracker import NoteAnswer, NoteFailure
 from llmux.actors.request import Request, event_of
 from llmux.actors.router import Route, Routing
-from llmux.actors.verdict import blame_of, names, what_is_left
+from llmux.actors.verdict import blame_of, is_our_own_queue, names, wait_before, what_is_left
 from llmux.events import (
     Event,
     NewEvent,
@@ -34,10 +34,6 @@ from llmux.failures import (
 )
 from llmux.logs import report
 from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage
-
-TRIES_MAX = 5
-RETRY_WAIT_MS_MAX = 5_000
-"""a provider that asks for a longer wait is not tried again by the same flight"""
 
 
 class Flight:
@@ -59,9 +55,17 @@ class Flight:
         self._landed = landed
         self._waiters: list[Request] = []
         self._interested = 0
+        self._shared = False
         self._bytes = 0
         self._pending: list[NewEvent] = []
+        self._unsure: tuple[NewEvent, ...] = ()
+        """an append whose outcome is unknown; it is found out before the next one"""
+        self._posted = False
+        """the journal has heard of the flight: what is appended from now on comes after its beginning"""
+        self._probe: str | None = None
+        """the rest after which this flight alone is trying"""
         self._scope = trio.CancelScope()
+        """its deadline is the latest one of all waiters"""
         self._stopped_by = "client"
         self._was_stopped = False
         self._current: Attempt | None = None
@@ -81,10 +85,33 @@ class Flight:
         self._owner = request
         self._waiters.append(request)
         self._interested += 1
+        self._scope.deadline = request.deadline
 
-    def hold(self) -> None:
-        """A request is about to join: the flight goes on for it."""
+    @property
+    def joinable(self) -> bool:
+        """Whether the answer is still being produced: not once it has ended, was cancelled, or is out of time."""
+        return not self.ending and not self._scope.cancel_called
+
+    def hold(self, request: Request) -> None:
+        """A request is about to join: the flight goes on for it, until its deadline at least."""
         self._interested += 1
+        if not self._shared:  # alone, the first request had the flight's own deadline
+            self._shared = True
+            self._crew.spawn(self._expire, self._owner)
+        self._crew.spawn(self._expire, request)
+        self._scope.deadline = max(self._scope.deadline, request.deadline)
+
+    async def _expire(self, request: Request) -> None:
+        """Ends a request that shares the flight at its own deadline; the others go on."""
+        with trio.move_on_at(request.deadline):
+            await request.over()
+        if request.ended or request.has_left or self.ending:
+            return
+        request.own_end = _out_of_time()
+        if request in self._waiters:
+            self._waiters.remove(request)
+            await self._end_one(request)
+            self._release(1)
 
     async def join(self, request: Request, accepted: RequestAccepted) -> None:
         """A request that holds the flight shares it. Returns when it is among the waiters, or has its terminal fact."""
@@ -96,9 +123,9 @@ class Flight:
             self._release(1)
             request.end(failure)
             return
-        if self.ending or request.has_left:
-            self._release(request.has_left)
+        if self.ending or request.has_left or request.own_end is not None:
             await self._end_one(request)
+            self._release(1)
         else:
             self._waiters.append(request)
             request.stir()  # it may have missed chunks while it was not among the waiters
@@ -106,7 +133,7 @@ class Flight:
     def left(self, request: Request) -> None:
         """A waiter leaves. The last one takes the flight with it; any other gets its terminal fact at once."""
         if request in self._waiters and not self.ending:
-            if self._interested > 1:
+            if self._interested > 1 and self._posted:
                 self._waiters.remove(request)
                 self._crew.spawn(self._end_one, request)
             self._release(1)
@@ -122,23 +149,20 @@ class Flight:
             self._scope.cancel()
 
     async def _end_one(self, request: Request) -> None:
-        """Writes the terminal fact of a request that left early or joined too late to be among the waiters."""
-        ended: Finish | LLMuxError = self.outcome or ShuttingDown("The answer was cancelled.")
+        """Writes the terminal fact of a request that ends apart from the flight, or joined too late for its end."""
+        ended = request.own_end or self.outcome or ShuttingDown("The answer was cancelled.")
         try:
-            with trio.CancelScope(shield=True):
-                await self._crew.journal.append(self._event(request, self._terminal(request)))
+            await self._crew.journal.append_end(self._event(request, self._terminal(request)))
         except LLMuxError as failure:
             ended = failure
         request.end(ended)
 
     # --- the flight -------------------------------------------------------------------------------------------------
 
-    async def run(self, accepted: RequestAccepted, timeout_ms: int) -> None:
+    async def run(self, accepted: RequestAccepted) -> None:
         """Makes the attempts; returns when every waiter has its terminal fact."""
         self._pending.append(self._event(self._owner, accepted))
-        deadline = trio.current_time() + timeout_ms / 1000
         outcome: Finish | LLMuxError | None = None
-        self._scope.deadline = deadline
         try:
             with self._scope:
                 outcome = await self._fly()
@@ -149,7 +173,7 @@ class Flight:
             outcome = LLMuxError("The gateway failed unexpectedly.")
         finally:
             with trio.CancelScope(shield=True):
-                await self._land(outcome, timed_out=trio.current_time() >= deadline)
+                await self._land(outcome, timed_out=trio.current_time() >= self._scope.deadline)
 
     async def _fly(self) -> Finish:
         """Tries the routes in order. Raises the LLMuxError that is left when none of them answers."""
@@ -157,52 +181,75 @@ class Flight:
         failed: list[tuple[Route, ProviderFailure]] = []
         skipped: list[Excluded] = []
         for route in routing.candidates:
-            rest = rest_of(crew.journal.facts.quotas, route.provider, route.account, route.model)
-            if rest is not None and (
-                rest.until > crew.clock.now() or not crew.tracker.claim_probe(route.provider, route.account)
-            ):
-                sentence = "It began to rest a moment ago."
-                skipped.append(Excluded(*names(route), reason=rest.kind, sentence=sentence, until=rest.until))
+            resting = self._resting(route)
+            if resting is not None:
+                skipped.append(resting)
                 continue
             try:
-                return await self._try_route(route)
+                return await self._try_route(route, last=route is routing.candidates[-1])
             except ProviderFailure as failure:
                 failed.append((route, failure))
                 if self.chunks or not failure.policy.falls_back:
                     break
             finally:
-                if rest is not None:
-                    crew.tracker.release_probe(route.provider, route.account)
-        raise what_is_left(failed, (*routing.excluded, *skipped), routing.pinned, crew.clock.now())
+                self._release_probe()
+        raise what_is_left(failed, (*routing.excluded, *skipped), crew.clock.now())
 
-    async def _try_route(self, route: Route) -> Finish:
+    def _resting(self, route: Route) -> Excluded | None:
+        """Why this route is to be left alone after all: what was so at routing may have changed. Claims the probe of a rest
+        that is over."""
+        crew, now = self._crew, self._crew.clock.now()
+        found = rest_of(crew.journal.facts.quotas, route.provider, route.account, route.model)
+        if found is None:
+            return None
+        key, rest = found
+        if lasts(rest, now):
+            sentence = "It began to rest a moment ago."
+            return Excluded(*names(route), reason=rest.kind, sentence=sentence, until=rest.until)
+        if not crew.tracker.claim_probe(key):
+            sentence = "Its rest is over and another request is trying it."
+            return Excluded(*names(route), reason="half_open", sentence=sentence, until=now + 1000)
+        self._probe = key
+        return None
+
+    def _release_probe(self) -> None:
+        if self._probe is not None:
+            self._crew.tracker.release_probe(self._probe)
+            self._probe = None
+
+    async def _try_route(self, route: Route, *, last: bool) -> Finish:
         """All tries of one route. Raises the ProviderFailure of the last one, when the tracker knows of it."""
-        wish = self._owner.wish
         tried = 0
         while True:
             tried += 1
             try:
-                return await self._try_once(route)
+                return await self._try_once(route, patient=last)
             except ProviderFailure as failure:
-                tries = failure.policy.tries
-                if wish.tries is not None:  # the client's number counts where trying again can help at all
-                    tries = min(wish.tries, TRIES_MAX) if tries > 1 else 1
-                wait_ms = self._backoff_ms(failure, tried)
-                if self.chunks or tried >= tries or wait_ms > RETRY_WAIT_MS_MAX:
+                wait_ms = None if self.chunks else wait_before(tried + 1, failure, self._owner.wish, self._crew.clock)
+                if wait_ms is None:
                     await self._blame(route, failure)
                     raise
                 await trio.sleep(wait_ms / 1000)
 
-    async def _try_once(self, route: Route) -> Finish:
+    async def _try_once(self, route: Route, *, patient: bool) -> Finish:
         crew = self._crew
         self.attempts += 1
         attempt = Attempt(self._owner.id, self.attempts, route, crew.clock.monotonic())
-        await self._flush(self._flight_event(attempt.started()))
+        try:
+            await self._flush(crew.journal.append, self._flight_event(attempt.started()))
+        except OutcomeUnknown:
+            self._current = attempt  # it may have begun, so it needs an end
+            raise
         self._current = attempt
         self.provider, self.account, self.model = route.provider, route.account, route.model
         try:
             finish = await attempts.run(
-                attempt, crew.providers[route.provider], self._owner.wish.prompt, self._pass_on, crew.clock.monotonic
+                attempt,
+                crew.providers[route.provider],
+                self._owner.wish.prompt,
+                self._pass_on,
+                crew.clock.monotonic,
+                patient=patient,
             )
         except ProviderFailure as failure:
             self._current = None
@@ -220,14 +267,11 @@ class Flight:
                 Kind.GARBLED, "The answer is longer than is allowed.", evidence="gateway.answer_bound"
             )
         self.chunks.append(chunk)
+        if self._probe is not None:  # it answers: nobody has to wait for the whole answer to know
+            self._restored()
+            self._release_probe()
         for request in self._waiters:
             request.stir()
-
-    def _backoff_ms(self, failure: ProviderFailure, tried: int) -> int:
-        if failure.retry_after_ms is not None:
-            return failure.retry_after_ms
-        backoff_ms: int = failure.policy.backoff_ms << (tried - 1)
-        return backoff_ms + self._crew.clock.draw(backoff_ms // 10 + 1)
 
     async def _blame(self, route: Route, failure: ProviderFailure) -> None:
         """Tells the actors concerned what the failure means for requests to come."""
@@ -235,7 +279,7 @@ class Flight:
         try:
             if failure.kind in (Kind.LOGGED_OUT, Kind.INELIGIBLE):
                 await crew.providers[route.provider].ask(NoteRefusal(route.account, failure.kind, failure.evidence))
-            elif failure.kind is not Kind.OVERLOADED or not failure.evidence.startswith("gateway."):  # our own queue
+            elif not is_our_own_queue(failure):
                 note = NoteFailure(
                     route.provider,
                     route.account,
@@ -258,9 +302,7 @@ class Flight:
         attempt, self._current = self._current, None
         now = self._crew.clock.monotonic()
         if outcome is None and timed_out and self._stopped_by == "client" and self._interested > 0:
-            outcome = ProviderFailure(
-                Kind.TIMED_OUT, "The request took longer than it may.", evidence="gateway.total", phase="total"
-            )
+            outcome = _out_of_time()
             if attempt is not None:
                 self._pending.append(self._flight_event(attempt.failed(outcome, now)))
         elif attempt is not None:
@@ -269,7 +311,7 @@ class Flight:
         self._outcome_known(outcome)
         self._pending += [self._event(request, self._terminal(request)) for request in waiters]
         try:
-            await self._flush()
+            await self._flush(self._crew.journal.append_end)
         except LLMuxError as failure:
             self.outcome = failure  # nobody is told of an end that is not on disk; the next start closes the requests
         assert self.outcome is not None
@@ -284,8 +326,8 @@ class Flight:
 
     def _terminal(self, request: Request) -> Event:
         """The terminal fact of a request, given how the flight ended."""
-        outcome = self.outcome
-        if request.has_left or self._was_stopped or outcome is None:
+        outcome = request.own_end or self.outcome
+        if request.has_left or outcome is None or (self._was_stopped and request.own_end is None):
             by = "client" if request.has_left else self._stopped_by
             return RequestCancelled(by=by, duration_ms=request.duration_ms)
         if isinstance(outcome, Finish):
@@ -316,8 +358,11 @@ class Flight:
             answer = CachedAnswer(self.provider, self.account, self.model, (*self.chunks, finish))
             crew.cache.keep(self.fingerprint, answer)
         if rest_of(crew.journal.facts.quotas, self.provider, self.account, self.model) is not None:
-            with suppress(LLMuxError):  # a full or crashed tracker costs nobody the answer
-                crew.tracker.tell(NoteAnswer(self.provider, self.account, self.model))
+            self._restored()
+
+    def _restored(self) -> None:
+        with suppress(LLMuxError):  # a full or crashed tracker costs nobody the answer
+            self._crew.tracker.tell(NoteAnswer(self.provider, self.account, self.model))
 
     # --- recording --------------------------------------------------------------------------------------------------
 
@@ -328,15 +373,24 @@ class Flight:
         owner = self._owner
         return NewEvent(f"flight-{self.id}", fact, self._crew.clock.new_id(), owner.wish.principal.id, owner.id)
 
-    async def _flush(self, *more: NewEvent) -> None:
-        """Records what is pending and `more`, in one append that no cancellation reaches.
-
-        When the outcome is unknown, appending the same events again finds it out.
-        """
-        batch = (*self._pending, *more)
+    async def _flush(self, append: Callable[..., Awaitable[object]], *more: NewEvent) -> None:
+        """Records what is pending and `more`, in one append that no cancellation reaches. Raises LLMuxError."""
         with trio.CancelScope(shield=True):
+            if self._unsure:
+                await append(*self._unsure)
+                self._unsure = ()
+            batch = (*self._pending, *more)
+            self._posted = True
             try:
-                await self._crew.journal.append(*batch)
+                await append(*batch)
             except OutcomeUnknown:
-                await self._crew.journal.append(*batch)
-        self._pending.clear()
+                self._unsure = batch
+                self._pending.clear()
+                raise
+            self._pending.clear()
+
+
+def _out_of_time() -> ProviderFailure:
+    return ProviderFailure(
+        Kind.TIMED_OUT, "The request took longer than it may.", evidence="gateway.total", phase="total"
+    )

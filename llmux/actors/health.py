@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from llmux.actors.facts.providers import ProviderFacts, account_key
-from llmux.actors.facts.quotas import rest_of
+from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.router import Route, exclusion_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _provider(name: str, system: "System") -> ProviderHealth:
         facts.providers.get(account_key(name, each.name), ProviderFacts(name, each.name)) for each in settings.accounts
     ]
     rests = [rest_of(facts.quotas, name, account.name, settings.default_model) for account in settings.accounts]
-    resting = [rest.until for rest in rests if rest is not None and rest.until > world.now]
+    resting = [found[1].until for found in rests if found is not None and lasts(found[1], world.now)]
     answers = sum(each.answers for each in known)
     available = any(each is None for each in excluded)
     return ProviderHealth(

@@ -16,6 +16,9 @@ from llmux.events import NewEvent, RecordedEvent
 from llmux.eventstore import Append, Store
 from llmux.failures import AskTimedOut, LLMuxError, OutcomeUnknown, ShuttingDown, StoreFailure
 
+END_TRIES = 3
+END_WAIT_S = 1.0
+
 Watch = Callable[[tuple[RecordedEvent, ...]], None]
 """Called after each commit with what was recorded. Never waits, never raises."""
 
@@ -60,13 +63,34 @@ class Journal(Actor):
     async def append(self, *events: NewEvent, expected: Mapping[str, int] | None = None) -> tuple[RecordedEvent, ...]:
         """Records `events` atomically and returns them as recorded, once they are on disk and in the facts.
 
-        Raises a StoreFailure; OutcomeUnknown means that the same events (same ids) should be appended again to find out.
-        Cancelling the caller does not take the events back.
+        Raises a StoreFailure, or Overloaded or ShuttingDown when the append was not even taken. An outcome that is unknown
+        is found out by appending again, once; if it stays unknown, OutcomeUnknown is raised. Cancelling the caller does not
+        take the events back.
         """
+        record = Record(events, expected or {})
         try:
-            return await self.ask(Record(events, expected or {}))
+            return await self.ask(record)
+        except (AskTimedOut, OutcomeUnknown):
+            pass
+        try:
+            return await self.ask(record)
         except AskTimedOut:
             raise OutcomeUnknown("The event log did not answer in time.") from None
+
+    async def append_end(self, *events: NewEvent) -> None:
+        """Records events that end something, which nobody else will do: as `append`, but a store in trouble is tried again.
+
+        Not cancellable, and bounded: END_TRIES tries, END_WAIT_S apart.
+        """
+        with trio.CancelScope(shield=True):
+            for tries_left in reversed(range(END_TRIES)):
+                try:
+                    await self.append(*events)
+                    return
+                except StoreFailure:
+                    if not tries_left:
+                        raise
+                    await trio.sleep(END_WAIT_S)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()

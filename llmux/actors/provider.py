@@ -1,9 +1,11 @@
 """One provider: runs its adapters, lends its slots to attempts, and knows who is logged in."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import structlog
 import trio
 
 from llmux.actors.actor import Actor, Message
@@ -13,11 +15,13 @@ from llmux.actors.quota_tracker import NoteWindow, QuotaTracker
 from llmux.actors.router import Standing
 from llmux.clock import Clock
 from llmux.config import Account, Limits, ProviderSettings
-from llmux.events import LoginExpired, LoginRestored, NewEvent, ProviderIneligible
+from llmux.events import Event, LoginExpired, LoginRestored, NewEvent, ProviderIneligible, WorkerLost, type_of
 from llmux.failures import Kind, LLMuxError, Overloaded, ProviderFailure
 from llmux.logs import report
 from llmux.prompts import Chunk, Finish, Prompt
 from llmux.providers.adapter import Adapter, Call, QuotaWindow, Readiness, WorkerStatistics
+
+log = structlog.get_logger()
 
 CHUNKS_AHEAD_MAX = 64
 """chunks an adapter may be ahead of its flight"""
@@ -59,6 +63,8 @@ class TryPrompt(Message[None], frozen=True):
     prompt: Prompt
     model: str
     request_id: str
+    patient: bool = True
+    """wait for a slot as long as the queue allows; otherwise just for a moment, because there are other routes"""
 
 
 class NoteRefusal(Message[None], frozen=True):
@@ -91,8 +97,13 @@ class _Desk:
         self.slots = trio.Semaphore(concurrency, max_value=concurrency)
         self.queued = 0
         self.readiness = Readiness(installed=True, logged_in=True)
-        self.refused_stamp: str | None = None
-        """the login that the vendor refused: a new one is worth a try"""
+        self.lost = 0
+        """workers lost that are in the log already"""
+
+    @property
+    def login(self) -> str:
+        """A short hash of what the stored login looks like now."""
+        return hashlib.sha256(self.readiness.login_stamp.encode()).hexdigest()[:16]
 
 
 class Provider(Actor):
@@ -155,7 +166,7 @@ class Provider(Actor):
             for desk in self._desks.values():
                 await nursery.start(desk.adapter.serve)
             await self._probe_all()
-            nursery.start_soon(self._probe_regularly)
+            nursery.start_soon(self._look_regularly)
             await super().run(task_status=task_status)
 
     async def handle(self, message: Any) -> None:
@@ -167,10 +178,12 @@ class Provider(Actor):
             case Recheck():
                 await self._probe_all()
 
-    async def _probe_regularly(self) -> None:
+    async def _look_regularly(self) -> None:
         while True:
             await trio.sleep(self._limits.probe_interval_ms / 1000)
             await self._probe_all()
+            for desk in self._desks.values():
+                await self._note_losses(desk)
 
     async def _probe_all(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -178,32 +191,50 @@ class Provider(Actor):
                 nursery.start_soon(self._probe, desk)
 
     async def _probe(self, desk: _Desk) -> None:
-        with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
-            desk.readiness = await desk.adapter.probe()
-        if scope.cancelled_caught:
-            desk.readiness = Readiness(
-                installed=False, logged_in=False, sentence="It did not say in time whether it is ready."
-            )
+        late = Readiness(False, False, sentence="It did not say in time whether it is ready.")
+        try:
+            with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
+                desk.readiness = await desk.adapter.probe()
+            if scope.cancelled_caught:
+                desk.readiness = late
+        except Exception as error:  # what cannot be looked at is left out; that is no reason to stop
+            report(error, "probe failed", provider=self.name)
+            sentence = f"It could not be looked at ({type(error).__name__}); the gateway's own log says where."
+            desk.readiness = Readiness(False, False, sentence=sentence)
+        await self._note_login(desk)
+
+    async def _note_login(self, desk: _Desk) -> None:
+        """A refused account may be asked again once its login is another one, or has been left alone for a while."""
         facts = self._journal.facts.providers.get(account_key(self.name, desk.account.name))
         if facts is None or not facts.refused or not desk.readiness.ready:
             return
         since_ms = self._clock.now() - (facts.refused_at or 0)
-        if desk.readiness.login_stamp != desk.refused_stamp:
+        if desk.login != facts.refused_login:
             await self._record(LoginRestored(provider=self.name, account=desk.account.name))
         elif facts.refused == "logged_out" and since_ms >= self._limits.refusal_ms:
             await self._record(LoginRestored(provider=self.name, account=desk.account.name, because="another_try"))
 
     async def _refused(self, message: NoteRefusal) -> None:
         desk = self._desks[message.account]
-        desk.refused_stamp = desk.readiness.login_stamp
         facts = self._journal.facts.providers.get(account_key(self.name, message.account))
         if facts is not None and facts.refused == message.kind.value:
             return
         kind = LoginExpired if message.kind is Kind.LOGGED_OUT else ProviderIneligible
-        await self._record(kind(provider=self.name, account=message.account, evidence=message.evidence))
+        fact = kind(provider=self.name, account=message.account, evidence=message.evidence, login=desk.login)
+        await self._record(fact)
 
-    async def _record(self, fact: LoginExpired | LoginRestored | ProviderIneligible) -> None:
-        await self._journal.append(NewEvent(f"provider-{self.name}", fact, self._clock.new_id()))
+    async def _record(self, *facts: Event) -> None:
+        stream = f"provider-{self.name}"
+        try:
+            await self._journal.append(*(NewEvent(stream, fact, self._clock.new_id()) for fact in facts))
+        except LLMuxError as failure:  # the next probe, or the next refusal, says it again
+            log.warning("not recorded", provider=self.name, facts=[type_of(fact) for fact in facts], code=failure.code)
+
+    async def _note_losses(self, desk: _Desk) -> None:
+        """Records the workers that ended on their own since the last time."""
+        lost, desk.lost = desk.adapter.statistics().lost - desk.lost, desk.adapter.statistics().lost
+        if lost > 0:
+            await self._record(*[WorkerLost(provider=self.name, account=desk.account.name)] * lost)
 
     # --- attempts ---------------------------------------------------------------------------------------------------
 
@@ -228,7 +259,7 @@ class Provider(Actor):
         try:
             with trial.scope:
                 if not holds_slot:
-                    await self._queue(desk)
+                    await self._queue(desk, patient=message.patient)
                     holds_slot = True
                 await self._answer(desk, trial, message)
         except LLMuxError as failure:
@@ -244,11 +275,14 @@ class Provider(Actor):
             if holds_slot:
                 desk.slots.release()
             trial.close()
+        await self._note_losses(desk)
 
-    async def _queue(self, desk: _Desk) -> None:
+    async def _queue(self, desk: _Desk, *, patient: bool) -> None:
         """Waits for a slot. Raises Overloaded when none becomes free in time."""
+        limits = self._limits
+        wait_ms = limits.provider_queue_wait_ms_max if patient else limits.provider_queue_moment_ms_max
         try:
-            with trio.move_on_after(self._limits.provider_queue_wait_ms_max / 1000) as waiting:
+            with trio.move_on_after(wait_ms / 1000) as waiting:
                 await desk.slots.acquire()
         finally:
             desk.queued -= 1

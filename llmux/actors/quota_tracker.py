@@ -4,7 +4,6 @@ import msgspec
 
 from llmux.actors.actor import Actor, Message
 from llmux.actors.facts import Facts
-from llmux.actors.facts.providers import account_key
 from llmux.actors.facts.quotas import ACCOUNT_WIDE, Window, quota_key
 from llmux.actors.journal import Journal
 from llmux.clock import Clock
@@ -80,20 +79,19 @@ class QuotaTracker(Actor):
 
     @property
     def probing(self) -> frozenset[str]:
-        """The accounts (`provider/account`) that one attempt is trying after their rest."""
+        """The keys (`provider/account/model` or `…/*`) of the rests after which one attempt is trying."""
         return frozenset(self._probing)
 
-    def claim_probe(self, provider: str, account: str) -> bool:
-        """Whether the caller may try an account whose rest is over: one at a time. `release_probe` gives it back."""
-        key = account_key(provider, account)
+    def claim_probe(self, key: str) -> bool:
+        """Whether the caller may try what rested under `key` (of `rest_of`): one at a time. `release_probe` gives it back."""
         if key in self._probing:
             return False
         self._probing.add(key)
         return True
 
-    def release_probe(self, provider: str, account: str) -> None:
+    def release_probe(self, key: str) -> None:
         """Gives a claimed probe back, however it ended."""
-        self._probing.discard(account_key(provider, account))
+        self._probing.discard(key)
 
     async def handle(self, message: Note) -> None:
         facts = decide(self._journal.facts, message, self._settings, self._clock.now())

@@ -32,8 +32,10 @@ class Request:
     answers ("" until the first chunk is there), `attempts` how many were made so far.
     """
 
-    def __init__(self, id: str, wish: Wish, source: str, producer: Produces, clock: Clock):
+    def __init__(self, id: str, wish: Wish, source: str, producer: Produces, clock: Clock, timeout_ms: int):
         self.id = id
+        self.deadline = clock.monotonic() + timeout_ms / 1000
+        """in seconds of trio's clock"""
         self.wish = wish
         self.source = source
         self._producer = producer
@@ -47,6 +49,8 @@ class Request:
         self.ended = False
         """its terminal fact is on disk (or the store refused it: then there is a failure)"""
         self.has_left = False
+        self.own_end: LLMuxError | None = None
+        """why it ends apart from its flight, if it does"""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "left" if self.has_left else "open"
@@ -86,7 +90,7 @@ class Request:
         while not self._producer.chunks and not self.ended:
             await self._news.wait()
         if self._failure is not None and not self._producer.chunks:
-            raise self._failure
+            raise self._failure.with_traceback(None)
 
     async def receive(self) -> list[Chunk]:
         """All chunks that are ready, at least one; the `Finish` comes last, once its terminal fact is on disk.
@@ -99,7 +103,7 @@ class Request:
                 self._cursor += len(ready)
                 return ready
             if self._failure is not None:
-                raise self._failure
+                raise self._failure.with_traceback(None)
             if self._finish is not None:
                 finish, self._finish = self._finish, None
                 return [finish]
@@ -119,6 +123,11 @@ class Request:
         if not self.ended and not self.has_left:
             self.has_left = True
             self._producer.left(self)
+
+    async def over(self) -> None:
+        """Returns when the request has ended."""
+        while not self.ended:
+            await self._news.wait()
 
     # --- for the producer -------------------------------------------------------------------------------------------
 

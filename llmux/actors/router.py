@@ -9,7 +9,7 @@ import msgspec
 
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
-from llmux.actors.facts.quotas import rest_of
+from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.messages import Wish
 from llmux.config import SMART, ProviderSettings, Settings
 from llmux.failures import ClientFailure, Excluded, ModelUnknown
@@ -45,7 +45,7 @@ class World(msgspec.Struct, frozen=True):
     standings: Mapping[str, Standing]
     """by `provider/account`"""
     probing: frozenset[str]
-    """`provider/account` that is being tried after its rest"""
+    """keys of the rests after which one attempt is trying"""
     accepts: Callable[[str, str], bool]
     """(provider, model) -> whether the adapter takes a model that is not listed"""
     now: int
@@ -104,22 +104,22 @@ def _wanted(wish: Wish, world: World) -> tuple[list[Route], bool]:
     offering = [name for name in enabled if offers(name, model, world)]
     if not offering:
         raise ModelUnknown(model, known_models(world))
-    return [each for name in offering for each in _routes(name, model, enabled[name])], True
+    return [each for name in offering for each in _routes(name, model, enabled[name])], len(offering) == 1
 
 
 def _named(wish: Wish, settings: Settings) -> tuple[str, str]:
     """The provider and the model that the wish names, "" where it leaves them open; aliases are followed once."""
     model = "" if wish.model in SMART else settings.aliases.get(wish.model, wish.model)
-    if wish.provider:
-        provider = settings.provider_named(wish.provider)
-        return provider, model.removeprefix(f"{provider}/")
     head, slash, rest = model.partition("/")
     head = settings.stand_ins.get(head, head)
-    if slash and head in settings.providers and settings.providers[head].enabled:
-        if not rest:
-            raise ClientFailure(f"The model '{head}/' names a provider but no model.", param="model")
-        return head, "" if rest in SMART else rest
-    return "", model
+    names_provider = bool(slash) and head in settings.providers and settings.providers[head].enabled
+    if names_provider and not rest:
+        raise ClientFailure(f"The model '{head}/' names a provider but no model.", param="model")
+    if wish.provider:
+        provider = settings.provider_named(wish.provider)
+        model = rest if names_provider and head == provider else model
+        return provider, "" if model in SMART else model
+    return (head, "" if rest in SMART else rest) if names_provider else ("", model)
 
 
 def _routes(name: str, model: str, provider: ProviderSettings) -> list[Route]:
@@ -157,7 +157,7 @@ def exclusion_of(entry: Route, world: World) -> Excluded | None:
     key = account_key(entry.provider, entry.account)
     standing = world.standings.get(key, Standing())
     facts = world.facts.providers.get(key)
-    rest = rest_of(world.facts.quotas, entry.provider, entry.account, entry.model)
+    resting = rest_of(world.facts.quotas, entry.provider, entry.account, entry.model)
 
     def because(reason: str, sentence: str, until: int | None = None) -> Excluded:
         return Excluded(entry.provider, entry.account, entry.model, reason, sentence, until)
@@ -170,10 +170,12 @@ def exclusion_of(entry: Route, world: World) -> Excluded | None:
         return because("logged_out", standing.sentence)
     if facts is not None and facts.refused:
         return because(facts.refused, standing.sentence or _REFUSED[facts.refused])
-    if rest is not None and rest.until > world.now:
-        return because(rest.kind, _RESTING.get(rest.kind, "It failed and rests for a while."), rest.until)
-    if rest is not None and key in world.probing:
-        return because("half_open", "Its rest is over and another request is trying it.", world.now + 1000)
+    if resting is not None:
+        rest_key, rest = resting
+        if lasts(rest, world.now):
+            return because(rest.kind, _RESTING.get(rest.kind, "It failed and rests for a while."), rest.until)
+        if rest_key in world.probing:
+            return because("half_open", "Its rest is over and another request is trying it.", world.now + 1000)
     return None
 
 

@@ -31,9 +31,10 @@ class Supervisor:
     async def watch(self, actor: Actor, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs `actor` until cancelled or given up."""
         crashes: deque[float] = deque()
+        status = _Once(task_status)
         while True:
-            error = await self._run_once(actor, task_status)
-            task_status = trio.TASK_STATUS_IGNORED
+            error = await self._run_once(actor, status)
+            status.started()  # an actor that crashes at its very start must not hold the start of the others
             now = self._clock.monotonic()
             crashes.append(now)
             while crashes[0] < now - self._limits.restart_window_ms / 1000:
@@ -58,6 +59,18 @@ class Supervisor:
             await self._journal.append(events.NewEvent("gateway", fact, self._clock.new_id()))
         except LLMuxError:
             return  # the store is in trouble itself: supervision goes on without the note
+
+
+class _Once:
+    """A task status that may be told more than once that the task has started."""
+
+    def __init__(self, task_status: trio.TaskStatus[None]):
+        self._task_status: trio.TaskStatus[None] | None = task_status
+
+    def started(self, value: None = None) -> None:
+        told, self._task_status = self._task_status, None
+        if told is not None:
+            told.started()
 
 
 def leaf(error: Exception) -> Exception:

@@ -1,20 +1,18 @@
 """The house: opens the log and all actors in order, answers wishes, and closes everything in reverse."""
 
-import os
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
 import structlog
 import trio
 
-from llmux import __version__, events, migrations
+from llmux import __version__, events
 from llmux.actors.cache import Cache, CachedAnswer
 from llmux.actors.crew import Crew
-from llmux.actors.facts import EMPTY, Facts, evolve
+from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
-from llmux.actors.fingerprints import Fingerprints, install_secret
+from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
 from llmux.actors.health import Health, health_of
 from llmux.actors.journal import Journal
@@ -23,13 +21,12 @@ from llmux.actors.ladder import Ladder
 from llmux.actors.messages import Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
-from llmux.actors.request import Request, event_of
+from llmux.actors.request import Produces, Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
 from llmux.actors.supervisor import Supervisor
 from llmux.clock import Clock
 from llmux.config import Account, Settings
 from llmux.events import NewEvent, RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
-from llmux.eventstore import Reader, open_store, own_directory
 from llmux.failures import LLMuxError, NoRoute, Overloaded, ShuttingDown
 from llmux.metrics import Metrics
 from llmux.prompts import Chunk, Finish, Usage, size_bytes
@@ -149,7 +146,7 @@ class System:
             if cached is not None:
                 return self._from_cache(wish, fingerprint, cached, routing)
             flight = self._joinable.get(fingerprint)
-            if flight is not None and not flight.ending:
+            if flight is not None and flight.joinable:
                 return self._join(wish, flight, routing)
         if not routing.candidates:
             raise NoRoute(routing.excluded, self.clock.now())
@@ -176,15 +173,19 @@ class System:
             self.settings, self.clock, self.journal, self.tracker, self.cache, self.providers, self._nursery.start_soon
         )
         flight = Flight(self.clock.new_id(), fingerprint, routing, crew, self._landed)
-        request = Request(self.clock.new_id(), wish, "flight", flight, self.clock)
+        request = self._request(wish, "flight", flight)
         flight.board(request)
         self._flights[flight.id] = flight
         if wish.use_cache:
             self._joinable[fingerprint] = flight
         accepted = _accepted(wish, fingerprint, routing, flight.id, "miss" if wish.use_cache else "off")
-        most_ms = self.settings.request_timeout_ms
-        self._nursery.start_soon(flight.run, accepted, min(wish.timeout_ms or most_ms, most_ms))
+        self._nursery.start_soon(flight.run, accepted)
         return request
+
+    def _request(self, wish: Wish, source: str, producer: Produces) -> Request:
+        most_ms = self.settings.request_timeout_ms
+        timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
+        return Request(self.clock.new_id(), wish, source, producer, self.clock, timeout_ms)
 
     def _landed(self, flight: Flight) -> None:
         self._flights.pop(flight.id, None)
@@ -193,15 +194,15 @@ class System:
 
     def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
         assert self._nursery is not None
-        request = Request(self.clock.new_id(), wish, "joined", flight, self.clock)
-        flight.hold()
+        request = self._request(wish, "joined", flight)
+        flight.hold(request)
         accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss")
         self._nursery.start_soon(flight.join, request, accepted)
         return request
 
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         assert self._nursery is not None
-        request = Request(self.clock.new_id(), wish, "cache", _Held(cached), self.clock)
+        request = self._request(wish, "cache", _Held(cached))
         self._nursery.start_soon(self._serve_cached, request, cached, _accepted(wish, fingerprint, routing, "", "hit"))
         return request
 
@@ -315,51 +316,3 @@ def _accepted(wish: Wish, fingerprint: str, routing: Routing, flight: str, cache
         draw=routing.draw,
         cache=cache,
     )
-
-
-@asynccontextmanager
-async def open_system(
-    settings: Settings, clock: Clock, *, environ: Mapping[str, str] | None = None
-) -> AsyncGenerator[System, None]:
-    """Opens the gateway: owns the data directory, migrates, replays, closes what a crash left open, starts the actors.
-
-    Leaving the block closes it in reverse: flights, providers, the other actors, the journal, the store. To stop in good
-    order, leave the block; cancelling it from outside is a crash, after which the next start cleans up. Raises LLMuxError
-    where the gateway cannot be opened, and an ExceptionGroup with whatever crashed the journal.
-    """
-    limits = settings.limits
-    with own_directory(settings.data_dir):
-        migrations.upgrade(settings.data_dir / "events.db")
-        async with open_store(settings.data_dir, clock=clock, limits=limits) as store:
-            facts = await replay(store, limits.read_rows_max)
-            metrics = Metrics(_model_names(settings))
-            journal = Journal(store, facts, limits, metrics.observe)
-            secret = install_secret(settings.secret, settings.data_dir, clock)
-            system = System(settings, clock, journal, metrics, Fingerprints(secret), environ or os.environ)
-            raised: BaseException | None = None
-            async with trio.open_nursery() as nursery:
-                ladder = Ladder(nursery)
-                await system.start(ladder)
-                try:
-                    yield system
-                except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
-                    raised = error
-                await system.stop(ladder)
-            if raised is not None:
-                raise raised
-
-
-async def replay(reader: Reader, page: int, *, until: int | None = None) -> Facts:
-    """The facts that follow from the log, up to and including position `until`. Raises UnknownEvent."""
-    facts = EMPTY
-    while until is None or facts.position < until:
-        rows = page if until is None else min(page, until - facts.position)
-        recorded = await reader.read(after=facts.position, limit=rows)
-        if not recorded:
-            break
-        facts = evolve(facts, recorded)
-    return facts
-
-
-def _model_names(settings: Settings) -> frozenset[str]:
-    return frozenset(model for each in settings.providers.values() for model in (each.default_model, *each.models))

@@ -73,6 +73,8 @@ class Limits(Struct, frozen=True):
     flights_max: int = 1_000
     provider_queue_max: int = 64
     provider_queue_wait_ms_max: int = 30_000
+    provider_queue_moment_ms_max: int = 1_000
+    """the same, for a request that has other routes to go"""
     answer_bytes_max: int = 16 * 1024 * 1024
     line_bytes_max: int = 16 * 1024 * 1024
     stderr_tail_bytes_max: int = 16 * 1024
@@ -87,7 +89,6 @@ class Limits(Struct, frozen=True):
     cooldown_ms_max: int = 7 * 24 * 3_600_000
     """a reset time further away than this is not believed"""
     append_rows_max: int = 512
-    append_bytes_max: int = 4 * 1024 * 1024
     append_ms_max: int = 30_000
     busy_ms_max: int = 5_000
     read_rows_max: int = 1_000

@@ -110,6 +110,16 @@ async def test_nobody_waits_for_an_actor_that_is_gone(nursery):
     assert actor.statistics().gone
 
 
+def test_a_failure_that_is_told_a_thousand_times_keeps_no_frames():
+    """Frames hold locals, and locals can hold prompts."""
+    actor = parrot()
+    actor.leave(ShuttingDown("stop"))
+    for _ in range(1000):
+        with pytest.raises(ShuttingDown) as caught:
+            actor.tell(Say("hello"))
+    assert len(caught.traceback) < 10
+
+
 async def test_cancelling_an_actor_in_the_middle_of_a_message_frees_its_asker(nursery):
     actor = parrot()
     caught = []

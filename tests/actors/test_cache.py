@@ -3,7 +3,7 @@
 import trio
 
 from llmux.actors.cache import CachedAnswer, ClearCache
-from llmux.actors.system import open_system
+from llmux.actors.opening import open_system
 from llmux.clock import SeededClock
 from llmux.prompts import Finish, TextDelta, Usage
 from tests.actors.house import house_settings, types_of

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from llmux.actors.system import open_system
+from llmux.actors.opening import open_system
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import CacheCleared, NewEvent

@@ -9,7 +9,7 @@ from pyrsistent import pmap
 
 from llmux.actors.facts.keys import Key
 from llmux.actors.key_registry import IssueKey, KeyRing, RevokeKey, _base62, _checksum, _digest
-from llmux.actors.system import open_system
+from llmux.actors.opening import open_system
 from llmux.clock import SeededClock
 from llmux.failures import ClientFailure
 from tests.actors.house import house_settings, log_of

@@ -5,8 +5,8 @@ import pytest
 import trio
 
 from llmux.actors import system as house
+from llmux.actors.opening import open_system
 from llmux.actors.provider import Recheck
-from llmux.actors.system import open_system
 from llmux.clock import SeededClock
 from llmux.events import LoginExpired, LoginRestored, ProviderIneligible
 from llmux.failures import Kind, NoRoute, ProviderFailure
@@ -103,7 +103,7 @@ async def test_a_refused_login_is_tried_again_after_ten_minutes_and_an_ineligibl
             assert [fact.because for fact in await facts_of(system, LoginRestored)] == restored
 
 
-async def test_a_refused_login_is_worth_one_try_after_a_restart(tmp_path, virtual_time, adapter):
+async def test_a_refusal_survives_a_restart_until_the_login_is_another_one(tmp_path, virtual_time, adapter):
     adapter.failure = ProviderFailure(Kind.INELIGIBLE, "Not for you.", evidence="test")
     async with open_house(tmp_path) as system:
         with pytest.raises(ProviderFailure):
@@ -111,7 +111,61 @@ async def test_a_refused_login_is_worth_one_try_after_a_restart(tmp_path, virtua
         assert await facts_of(system, ProviderIneligible)
     adapter.failure = None
     async with open_house(tmp_path, seed=1) as system:
+        with pytest.raises(NoRoute):
+            await answer(system)
+        assert not await facts_of(system, LoginRestored)
+    adapter.readiness = Readiness(True, True, login_stamp="second")
+    async with open_house(tmp_path, seed=2) as system:
         assert (await answer(system)).text == "hello"
+        assert [fact.because for fact in await facts_of(system, LoginRestored)] == ["new_login"]
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+async def test_a_probe_that_raises_leaves_the_provider_out_and_harms_nobody(tmp_path, virtual_time, adapter, when):
+    async def broken():
+        raise PermissionError("no")
+
+    good = adapter.probe
+    if when == "at the start":
+        adapter.probe = broken
+    async with open_house(tmp_path) as system:
+        if when == "at the start":
+            assert "PermissionError" in system.health().providers["one"].sentence
+        else:
+            request = system.request(wish())
+            await trio.sleep(0.5)
+            adapter.probe = broken
+            await system.providers["one"].ask(Recheck())
+            assert not system.health().providers["one"].available
+            assert (await request.answer()).text == "hello"
+        adapter.probe = good
+        await trio.sleep(61)
+        assert (await answer(system)).text == "hello"
+
+
+async def test_an_adapter_that_cannot_serve_is_given_up_and_the_gateway_starts_all_the_same(
+    tmp_path, virtual_time, adapter, monkeypatch
+):
+    async def broken(*, task_status):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(adapter, "serve", broken)
+    with trio.fail_after(60):
+        async with open_house(tmp_path) as system:
+            await trio.sleep(5)
+            health = system.health()
+            assert health.degraded_because == ("one",)
+            assert not health.providers["one"].available
+
+
+async def test_a_lost_worker_is_recorded_once(tmp_path, virtual_time, adapter, monkeypatch):
+    async with open_house(tmp_path) as system:
+        monkeypatch.setattr(adapter, "statistics", lambda: WorkerStatistics(lost=2))
+        await answer(system)
+        await answer(system)
+        await trio.sleep(1)
+        assert (await types_of(system)).count("WorkerLost") == 2
+        assert system.facts.providers["one/default"].workers_lost == 2
 
 
 async def test_v3_28_no_more_attempts_at_once_than_configured(tmp_path, virtual_time, adapter):

@@ -98,9 +98,9 @@ def test_a_reset_by_hand_names_one_provider_or_all():
 
 def test_one_probe_at_a_time():
     tracker = QuotaTracker(None, SETTINGS, SeededClock())
-    assert tracker.claim_probe("alpha", "default")
-    assert not tracker.claim_probe("alpha", "default")
-    assert tracker.claim_probe("beta", "default")
-    tracker.release_probe("alpha", "default")
-    tracker.release_probe("alpha", "default")
-    assert tracker.probing == {"beta/default"}
+    assert tracker.claim_probe("alpha/default/*")
+    assert not tracker.claim_probe("alpha/default/*")
+    assert tracker.claim_probe("alpha/default/another")
+    tracker.release_probe("alpha/default/*")
+    tracker.release_probe("alpha/default/*")
+    assert tracker.probing == {"alpha/default/another"}

@@ -153,7 +153,7 @@ def test_a_refused_login_is_left_out_until_it_is_renewed():
 
 
 def resting(until: int, model: str = "echo") -> dict[str, Quota]:
-    rest = Rest("quota_exhausted", "test", since=0, until=until)
+    rest = Rest("quota_exhausted", "test", since=NOW - 10, until=until)
     return {f"alpha/default/{model}": Quota("alpha", "default", model, rest=rest)}
 
 
@@ -165,8 +165,35 @@ def test_a_resting_route_is_left_out_until_its_time(model):
 
 
 def test_after_its_rest_one_request_tries_and_the_others_go_elsewhere():
-    routing = route(wish(), world(quotas=resting(NOW), probing=frozenset({"alpha/default"})), 5)
+    routing = route(wish(), world(quotas=resting(NOW), probing=frozenset({"alpha/default/echo"})), 5)
     assert [(each.provider, each.reason) for each in routing.excluded] == [("alpha", "half_open")]
+
+
+@pytest.mark.parametrize("jump_ms", [-365 * 24 * 3_600_000, -3_600_000])
+def test_a_wall_clock_that_is_set_back_does_not_prolong_a_rest(jump_ms):
+    rest = Rest("overloaded", "test", since=NOW, until=NOW + 10_000)
+    quotas = {"alpha/default/echo": Quota("alpha", "default", "echo", rest=rest)}
+    assert route(wish(), world(quotas=quotas), 5).excluded
+    assert not route(wish(), world(quotas=quotas, now=NOW + jump_ms), 5).excluded
+
+
+@pytest.mark.parametrize("model", ["alpha/echo", "alpha/auto", "auto", "echo", ""])
+def test_a_pinned_provider_takes_its_models_with_and_without_its_name(model):
+    (only,) = route(wish(provider="alpha", model=model), world(), 5).candidates
+    assert (only.provider, only.model) == ("alpha", "echo")
+
+
+@pytest.mark.parametrize("model", ["claude/big", "claude-demo/big", "claude-demo/auto", "claude/auto"])
+def test_a_stand_in_is_meant_by_both_names(model):
+    settings = house_settings(Path("/nowhere"), {"claude-demo": scripted("big")}, stand_ins={"claude": "claude-demo"})
+    for provider in ("", "claude"):
+        (only,) = route(wish(provider=provider, model=model), world(settings), 5).candidates
+        assert (only.provider, only.model) == ("claude-demo", "big")
+
+
+def test_a_model_of_several_providers_pins_none():
+    settings = house_settings(Path("/nowhere"), {"one": scripted(models=("m",)), "two": scripted(models=("m",))})
+    assert not route(wish(model="m"), world(settings), 5).pinned
 
 
 def test_a_rest_of_one_model_leaves_the_others_alone():

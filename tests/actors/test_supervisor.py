@@ -5,7 +5,7 @@ import trio
 
 from llmux.actors.actor import Actor, Message
 from llmux.actors.key_registry import IssueKey
-from llmux.actors.system import open_system
+from llmux.actors.opening import open_system
 from llmux.clock import SeededClock
 from llmux.events import ActorCrashed as Crashed
 from llmux.events import ActorRestarted, RequestCompleted

@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from llmux.actors.facts import plain
 from llmux.actors.messages import Principal
-from llmux.actors.system import open_system, replay
+from llmux.actors.opening import open_system, replay
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import (
@@ -25,10 +25,19 @@ from llmux.events import (
     RequestFailed,
 )
 from llmux.eventstore import open_reader, verify
-from llmux.failures import DirectoryInUse, NoRoute, Overloaded, ProviderFailure, ShuttingDown
+from llmux.failures import (
+    DirectoryInUse,
+    NoRoute,
+    OutcomeUnknown,
+    Overloaded,
+    ProviderFailure,
+    ShuttingDown,
+    StoreFailure,
+)
 from llmux.prompts import Finish, Sampling, TextDelta
 from tests.actors.house import facts_of, house_settings, log_of, scripted, types_of, wish
 
+ENDS = ("RequestCompleted", "RequestFailed", "RequestCancelled", "RequestAbandoned")
 DIRECT = ["RequestAccepted", "AttemptStarted", "AttemptSucceeded", "RequestCompleted"]
 
 
@@ -277,6 +286,122 @@ async def test_v3_18_equal_wishes_at_the_same_time_share_one_flight(tmp_path, vi
         assert Counter(each.source for each in completed) == {"flight": 1, "joined": 19}
         assert sum(each.usage.output_tokens for each in completed) == completed[0].usage.output_tokens
         assert not system.facts.requests.open
+
+
+async def test_nobody_joins_a_flight_that_is_being_cancelled(tmp_path, virtual_time, monkeypatch):
+    """Ctrl-C, and the same prompt again: the second request must not inherit the end of the first."""
+    async with open_house(tmp_path, {"one": scripted("echo,delay=2000")}) as system:
+        first = system.request(wish("same", use_cache=True))
+        await trio.sleep(1)
+        first.leave()
+        second = system.request(wish("same", use_cache=True))
+        assert (await second.answer()).text == "same"
+        assert second.source == "flight"
+
+
+async def test_leaving_in_the_tick_of_the_start_keeps_the_order_of_facts(tmp_path, virtual_time):
+    async with open_house(tmp_path, {"one": scripted("echo,delay=10")}) as system:
+        for number in range(20):
+            first = system.request(wish(f"same {number}", use_cache=True))
+            second = system.request(wish(f"same {number}", use_cache=True))
+            first.leave()
+            assert (await second.answer()).text
+        await trio.sleep(1)
+        seen = {}
+        for event in await log_of(system):
+            if event.category == "request":
+                seen.setdefault(event.correlation_id, []).append(event.type)
+        assert len(seen) == 40
+        for types in seen.values():
+            assert types[0] == "RequestAccepted"
+            assert len([each for each in types if each in ENDS]) == 1
+        assert not system.facts.requests.open
+
+
+async def test_everybody_who_shares_a_flight_has_a_deadline_of_their_own(tmp_path, virtual_time):
+    async with open_house(tmp_path, {"one": scripted("echo,delay=3000")}) as system:
+        hasty = system.request(wish("same", use_cache=True, timeout_ms=1000))
+        patient = system.request(wish("same", use_cache=True))
+        hastier = system.request(wish("same", use_cache=True, timeout_ms=300))
+        began = trio.current_time()
+        for request, seconds in ((hastier, 0.3), (hasty, 1)):
+            with pytest.raises(ProviderFailure) as caught:
+                await request.answer()
+            assert (caught.value.kind, caught.value.phase) == ("timed_out", "total")
+            assert trio.current_time() - began == pytest.approx(seconds, abs=0.1)
+        assert (await patient.answer()).text == "same"
+        assert patient.source == "joined"
+        assert len(await facts_of(system, AttemptStarted)) == 1
+        assert len(await facts_of(system, RequestFailed)) == 2
+        assert not system.facts.requests.open
+
+
+async def test_a_long_answer_after_a_rest_does_not_keep_the_others_waiting(tmp_path, virtual_time):
+    providers = {"one": scripted("fail=overloaded,times=2,chunks=5,gap=2000")}
+    async with open_house(tmp_path, providers) as system:
+        with system.request(wish("one")) as request, pytest.raises(ProviderFailure):
+            await request.answer()
+        await trio.sleep(11)
+        probe = system.request(wish("two"))
+        await probe.started()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with system.request(wish("three")) as request:
+            await request.started()
+        assert (await probe.answer()).text
+
+
+async def test_a_full_queue_here_is_no_reason_to_wait_when_there_are_other_routes(tmp_path, virtual_time):
+    providers = {"busy": scripted("hang", weight=1, concurrency=1), "free": scripted(weight=0)}
+    async with open_house(tmp_path, providers) as system:
+        blocking = system.request(wish("first"))
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        with system.request(wish("second")) as request:
+            await request.answer()
+        assert request.provider == "free"
+        assert trio.current_time() - began == pytest.approx(1, abs=0.2)
+        blocking.leave()
+
+
+async def test_a_terminal_fact_waits_for_a_store_in_trouble(tmp_path, virtual_time, monkeypatch):
+    async with open_house(tmp_path, {"one": scripted("echo,delay=500")}) as system:
+        real, failures = system.journal._store.append, 2
+
+        async def busy(batch):
+            nonlocal failures
+            if (
+                any(event.fact.__class__ is RequestCompleted for append in batch for event in append.events)
+                and failures
+            ):
+                failures -= 1
+                raise StoreFailure("The event log is busy.")
+            return await real(batch)
+
+        monkeypatch.setattr(system.journal._store, "append", busy)
+        with system.request(wish("hi")) as request:
+            assert (await request.answer()).text == "hi"
+        assert await types_of(system) == DIRECT
+        assert not system.facts.requests.open
+
+
+async def test_a_beginning_whose_outcome_stays_unknown_is_found_out_at_the_end(tmp_path, virtual_time, monkeypatch):
+    async with open_house(tmp_path, {"one": scripted("echo")}) as system:
+        real, unheard = system.journal._store.append, 2
+
+        async def lost(batch):
+            nonlocal unheard
+            outcome = await real(batch)
+            if unheard:
+                unheard -= 1
+                raise OutcomeUnknown("lost")
+            return outcome
+
+        monkeypatch.setattr(system.journal._store, "append", lost)
+        with system.request(wish("hi")) as request, pytest.raises(OutcomeUnknown):
+            await request.answer()
+        assert await types_of(system) == ["RequestAccepted", "AttemptStarted", "AttemptCancelled", "RequestFailed"]
+        assert not system.facts.requests.open
+        assert not system.facts.requests.attempts
 
 
 async def test_a_flight_goes_on_when_the_one_who_started_it_leaves(tmp_path, virtual_time):

@@ -9,7 +9,8 @@ from typing import Any
 import h11
 import trio
 
-from llmux.actors.system import System, open_system
+from llmux.actors.opening import open_system
+from llmux.actors.system import System
 from llmux.clock import Clock, SystemClock
 from llmux.config import Limits, ProviderSettings, Settings
 from llmux.http.app import make_app

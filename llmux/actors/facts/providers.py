@@ -25,6 +25,7 @@ class ProviderFacts(msgspec.Struct, frozen=True):
     account: str
     refused: Literal["", "logged_out", "ineligible"] = ""
     refused_evidence: str = ""
+    refused_login: str = ""
     refused_at: int | None = None
     attempts: int = 0
     answers: int = 0
@@ -58,6 +59,7 @@ def _expired(draft: Any, event: RecordedEvent, fact: LoginExpired) -> None:
         _old(draft, fact),
         refused="logged_out",
         refused_evidence=fact.evidence,
+        refused_login=fact.login,
         refused_at=event.recorded_at,
     )
 
@@ -68,12 +70,13 @@ def _ineligible(draft: Any, event: RecordedEvent, fact: ProviderIneligible) -> N
         _old(draft, fact),
         refused="ineligible",
         refused_evidence=fact.evidence,
+        refused_login=fact.login,
         refused_at=event.recorded_at,
     )
 
 
 def _restored(draft: Any, event: RecordedEvent, fact: LoginRestored) -> None:
-    _put(draft, _old(draft, fact), refused="", refused_evidence="", refused_at=None)
+    _put(draft, _old(draft, fact), refused="", refused_evidence="", refused_login="", refused_at=None)
 
 
 def _started(draft: Any, event: RecordedEvent, fact: AttemptStarted) -> None:

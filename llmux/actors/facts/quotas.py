@@ -56,14 +56,22 @@ def quota_key(provider: str, account: str, model: str) -> str:
     return f"{provider}/{account}/{model}"
 
 
-def rest_of(quotas: "Quotas", provider: str, account: str, model: str) -> Rest | None:
-    """The rest that concerns this route, if any: the one that lasts longest of the model's and the account's."""
+CLOCK_SLACK_MS = 60_000
+
+
+def rest_of(quotas: "Quotas", provider: str, account: str, model: str) -> tuple[str, Rest] | None:
+    """The rest that concerns this route, and its key: the one that lasts longest of the model's and the account's."""
     rests = [
-        quota.rest
-        for scope in (model, ACCOUNT_WIDE)
-        if (quota := quotas.get(quota_key(provider, account, scope))) is not None and quota.rest is not None
+        (key, quota.rest)
+        for key in (quota_key(provider, account, model), quota_key(provider, account, ACCOUNT_WIDE))
+        if (quota := quotas.get(key)) is not None and quota.rest is not None
     ]
-    return max(rests, key=lambda rest: rest.until, default=None)
+    return max(rests, key=lambda found: found[1].until, default=None)
+
+
+def lasts(rest: Rest, now: int) -> bool:
+    """Whether the rest is not over. One that has yet to begin is over: the wall clock was set back since."""
+    return rest.since - CLOCK_SLACK_MS <= now < rest.until
 
 
 def _change(draft: Any, fact: Any, **changes: Any) -> None:
