@@ -4,8 +4,9 @@
 to. Errors are `{"error": "a sentence", "code", "request_id"}`, with what else is known: `param`, `retry_after` (s), `excluded`.
 
 Of `options`, a wrong type or an impossible value is a 400 that names the field, and unknown ones are ignored, as they always
-were. `timeout` (ms) cannot exceed the configured one, `retries` counts further tries on one route, `useOss` needs an account of
-codex with a local model, which cannot be configured in this version.
+were. `timeout` (ms) cannot exceed the configured one, `retries` counts further tries on one route (at most 4), `useOss` needs an
+account of codex with a local model, which cannot be configured in this version. An answer names in `ignored` the wishes that its
+provider could not carry out, a stream in its last frame.
 """
 
 from functools import partial
@@ -15,13 +16,14 @@ import msgspec
 from quart import Response
 
 from llmux.actors.messages import Principal, Wish
+from llmux.actors.verdict import TRIES_MAX
 from llmux.config import Settings
 from llmux.failures import ClientFailure
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded, unsupported
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, iso, json_response
-from llmux.http.streams import DONE, frame, route_headers, stream
+from llmux.http.streams import DONE, frame, ignored_of, route_headers, stream
 from llmux.prompts import Answer, Chunk, Finish, Prompt, Sampling, TextDelta, Usage, user
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from llmux.actors.system import System
 
 DIRECT = ("claude", "gemini", "codex", "ollama")
+RETRIES_MAX = TRIES_MAX - 1
+"""further tries on one route; a request for more is refused, not quietly cut"""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -36,7 +40,7 @@ class Options(msgspec.Struct, frozen=True):
 
     model: str | None = None
     timeout: Annotated[int, msgspec.Meta(ge=1, le=86_400_000)] | None = None
-    retries: Annotated[int, msgspec.Meta(ge=0, le=10)] | None = None
+    retries: Annotated[int, msgspec.Meta(ge=0, le=RETRIES_MAX)] | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     maxTokens: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     useCache: bool | None = None
@@ -126,7 +130,11 @@ def _answer_body(exchange: Exchange, request: "Request", answer: Answer, *, smar
     }
     if smart:
         body |= {"smart": True, "cached": request.source == "cache"}
-    return body
+    return body | _ignored(answer.finish)
+
+
+def _ignored(finish: Finish) -> dict[str, Any]:
+    return {"ignored": ignored_of(finish)} if finish.ignored else {}
 
 
 def usage_body(usage: Usage) -> dict[str, int]:
@@ -171,6 +179,7 @@ class NativeFrames:
                 "request_id": self._request.id,
                 "usage": usage_body(finish.usage),
                 "finish_reason": finish.reason,
+                **_ignored(finish),
             }
         )
 

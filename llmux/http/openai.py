@@ -1,8 +1,8 @@
 """OpenAI's dialect: POST /v1/chat/completions, GET /v1/models and /v1/models/{id}.
 
-Beside OpenAI's own fields an answer has `_meta` (provider, duration_ms, request_id, cached), as LLMux's answers always had, and
-the same in headers: x-llmux-provider, x-llmux-attempts, x-llmux-cache (hit, joined or miss) and x-llmux-ignored. A request with
-`Cache-Control: no-cache` gets a fresh answer.
+Beside OpenAI's own fields an answer has `_meta` (provider, attempts, duration_ms, request_id, cached, ignored), a stream in its
+chunk with the finish reason; and the same in headers: x-llmux-provider, x-llmux-attempts, x-llmux-cache (hit, joined or miss) and
+x-llmux-ignored (of a stream: what is known when it begins). A request with `Cache-Control: no-cache` gets a fresh answer.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, json_response
 from llmux.http.openai_chat import ChatWish, chat_wish_of
-from llmux.http.streams import DONE, frame, route_headers, stream
+from llmux.http.streams import DONE, frame, ignored_of, route_headers, stream
 from llmux.prompts import Answer, Chunk, Finish, ReasoningDelta, TextDelta, Usage
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ async def _chat() -> Response:
         return await stream(exchange, request, ChatFrames(exchange, request, asked), ignored=asked.ignored)
     answer = await request.answer()
     headers = route_headers(request, answer.finish, asked.ignored)
-    return json_response(_completion(exchange, request, answer), headers=headers)
+    return json_response(_completion(exchange, request, answer, asked.ignored), headers=headers)
 
 
-def _completion(exchange: Exchange, request: "Request", answer: Answer) -> dict[str, Any]:
+def _completion(exchange: Exchange, request: "Request", answer: Answer, ignored: tuple[str, ...]) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer.text}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
@@ -69,7 +69,7 @@ def _completion(exchange: Exchange, request: "Request", answer: Answer) -> dict[
         "model": request.model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish.reason}],
         "usage": usage_body(answer.finish.usage),
-        "_meta": _meta(request),
+        "_meta": _meta(request, answer.finish, ignored),
     }
 
 
@@ -78,12 +78,14 @@ def completion_id(request: "Request") -> str:
     return "chatcmpl-" + request.id.replace("-", "")
 
 
-def _meta(request: "Request") -> dict[str, Any]:
+def _meta(request: "Request", finish: Finish, ignored: tuple[str, ...]) -> dict[str, Any]:
     return {
         "provider": request.provider,
+        "attempts": request.attempts,
         "duration_ms": request.duration_ms,
         "request_id": request.id,
         "cached": request.source == "cache",
+        "ignored": ignored_of(finish, ignored),
     }
 
 
@@ -165,7 +167,7 @@ class ChatFrames:
         return frame(body | {"usage": usage} if self._asked.include_usage else body)
 
     def _end(self, finish: Finish) -> bytes:
-        end = self._delta({}, finish.reason, _meta=_meta(self._request))
+        end = self._delta({}, finish.reason, _meta=_meta(self._request, finish, self._asked.ignored))
         if self._asked.include_usage:
             end += self._frame([], usage_body(finish.usage))
         return end + DONE

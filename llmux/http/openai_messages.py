@@ -77,6 +77,8 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
         raise ClientFailure("No messages provided", param="messages", code="missing_messages")
     if turns[-1].role != "user":
         raise unsupported("messages", "The last message must be of the role user or tool.")
+    if all(isinstance(part, Text) and not part.text.strip() for part in turns[-1].parts):
+        raise ClientFailure("The last message is blank.", param="messages", code="blank_message")
     return text, tuple(turns)
 
 

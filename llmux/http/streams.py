@@ -60,11 +60,19 @@ async def stream(exchange: Exchange, request: "Request", frames: Frames, *, igno
 
 
 def route_headers(request: "Request", finish: Finish | None = None, ignored: tuple[str, ...] = ()) -> dict[str, str]:
-    """What answered, known once the first chunk is there; and, once all of it is there, which wishes could not be carried out."""
+    """What answered, known once the first chunk is there; and, once all of it is there, which wishes could not be carried out.
+
+    A stream's head goes out before that: there, the last frame names them.
+    """
     cache = {"cache": "hit", "joined": "joined"}.get(request.source, "miss")
     headers = {"x-llmux-provider": request.provider, "x-llmux-attempts": str(request.attempts), "x-llmux-cache": cache}
-    ignored += finish.ignored if finish is not None else ()
-    return headers | ({"x-llmux-ignored": ", ".join(dict.fromkeys(ignored))} if ignored else {})
+    names = ignored_of(finish, ignored)
+    return headers | ({"x-llmux-ignored": ", ".join(names)} if names else {})
+
+
+def ignored_of(finish: Finish | None, ignored: tuple[str, ...] = ()) -> list[str]:
+    """The wishes that were not carried out: what the gateway itself left out, then what the provider could not do."""
+    return list(dict.fromkeys((*ignored, *(finish.ignored if finish is not None else ()))))
 
 
 class EventStream(ResponseBody):

@@ -148,6 +148,7 @@ async def test_a_model_beside_the_prompt_is_ignored_by_smart_as_it_always_was():
         ('{"timeout":1.5}', "options.timeout"),
         ('{"timeout":99999999999999999999999}', "options.timeout"),
         ('{"retries":-1}', "options.retries"),
+        ('{"retries":5}', "options.retries"),
         ('{"retries":1000}', "options.retries"),
         ('{"temperature":3}', "options.temperature"),
         ('{"temperature":"hot"}', "options.temperature"),
@@ -167,6 +168,23 @@ def test_an_option_that_cannot_be_used_is_named(options, param):
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
+def test_more_retries_than_are_made_are_refused_and_the_limit_is_named():
+    assert wish(b'{"prompt":"p","options":{"retries":4}}').tries == 5
+    with pytest.raises(ClientFailure, match=r"options\.retries: Expected `int` <= 4"):
+        wish(b'{"prompt":"p","options":{"retries":5}}')
+
+
+async def test_a_wish_that_could_not_be_carried_out_is_named_in_body_and_last_frame(door):
+    body = {"prompt": "hi", "options": {"temperature": 0.5}}
+    for path in ("/api/smart", "/claude"):
+        whole = await door.post(path, body)
+        assert whole.json["ignored"] == ["temperature"]
+        *frames, last, _ = (await door.post(path, {**body, "stream": True})).frames
+        assert last["ignored"] == ["temperature"]
+        assert not any("ignored" in frame for frame in frames)
+    assert "ignored" not in (await door.post("/api/smart", {"prompt": "hi"})).json
+
+
 def test_an_option_that_is_null_counts_as_not_given():
     asked = wish(b'{"prompt":"p","stream":null,"options":{"model":null,"timeout":null,"useOss":false}}')
     assert (asked.model, asked.timeout_ms, asked.stream) == ("", None, False)
@@ -179,7 +197,7 @@ async def test_no_provider_at_all_is_503_with_a_reason_for_each(door):
     assert first.headers["x-should-retry"] == "false"
     assert first.headers["x-request-id"] == first.json["request_id"]
     second = await door.post("/claude", {"prompt": "hi"})
-    assert (second.status, second.json["code"]) == (503, "no_provider_available")
+    assert (second.status, second.json["code"]) == (503, "provider_logged_out"), "the one reason that all have"
     assert [each["provider"] for each in second.json["excluded"]] == ["claude"]
 
 

@@ -31,8 +31,9 @@ async def test_what_happened_stands_in_meta_and_in_headers(door):
     body = {"model": "auto", "messages": HI, "temperature": 0.5, "logprobs": True, "presence_penalty": 1}
     reply = await door.post("/v1/chat/completions", body)
     meta = reply.json["_meta"]
-    assert set(meta) == {"provider", "duration_ms", "request_id", "cached"}
-    assert (meta["provider"], meta["cached"]) == ("claude", False)
+    assert set(meta) == {"provider", "attempts", "duration_ms", "request_id", "cached", "ignored"}
+    assert (meta["provider"], meta["attempts"], meta["cached"]) == ("claude", 1, False)
+    assert set(meta["ignored"]) == {"presence_penalty", "logprobs", "temperature"}
     assert meta["request_id"] == reply.headers["x-request-id"]
     assert reply.headers["x-llmux-provider"] == "claude"
     assert reply.headers["x-llmux-attempts"] == "1"
@@ -60,6 +61,25 @@ async def test_a_stream_has_one_id_a_role_first_and_an_empty_delta_last(door):
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
     assert not any("usage" in chunk for chunk in chunks)
     assert chunks[-1]["_meta"]["provider"] == "claude"
+
+
+async def test_a_stream_tells_in_its_last_choice_what_was_ignored(door):
+    """Its head went out before the provider could say; a streamed answer from the cache tells it too."""
+    body = {"model": "auto", "messages": HI, "stream": True, "temperature": 0.5, "logprobs": True}
+    for cached in (False, True):
+        reply = await door.post("/v1/chat/completions", {**body, "stream_options": {"include_usage": True}})
+        *_, last, usage, _ = reply.frames
+        assert last["choices"][0]["finish_reason"] == "stop"
+        assert last["_meta"]["ignored"] == ["logprobs", "temperature"]
+        assert (last["_meta"]["request_id"], last["_meta"]["cached"]) == (reply.headers["x-request-id"], cached)
+        assert "_meta" not in usage
+        assert reply.headers["x-llmux-ignored"] == "logprobs"
+
+
+async def test_what_is_all_carried_out_leaves_an_empty_list(door):
+    reply = await door.post("/v1/chat/completions", {"model": "auto", "messages": HI})
+    assert reply.json["_meta"]["ignored"] == []
+    assert "x-llmux-ignored" not in reply.headers
 
 
 async def test_a_stream_ends_with_its_usage_where_it_was_asked_for(door):

@@ -113,6 +113,22 @@ def test_no_messages_is_the_sentence_of_v3(messages):
     assert (str(failure), failure.code, failure.param) == ("No messages provided", "missing_messages", "messages")
 
 
+@pytest.mark.parametrize("content", [" \n\t", [{"type": "text", "text": " "}, {"type": "text", "text": "\n"}]])
+def test_a_last_message_of_blanks_only_is_refused_as_in_the_native_dialect(content):
+    for before in ([], [says("system", "s")], [*HI, says("assistant", "ho")]):
+        failure = refused([*before, says("user", content)])
+        assert (failure.status, failure.code, failure.param) == (400, "blank_message", "messages")
+
+
+def test_an_image_needs_no_text_and_a_tool_may_have_nothing_to_say():
+    image = {"type": "image_url", "image_url": f"data:image/png;base64,{PIXEL}"}
+    got = prompt([says("user", [{"type": "text", "text": " "}, image])])
+    assert got.messages[-1].parts == (Text(" "), Image("image/png", PIXEL))
+    calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    got = prompt([*HI, says("assistant", None, tool_calls=calls), says("tool", " ", tool_call_id="c1")])
+    assert got.messages[-1].parts == (ToolResult("c1", (Text(" "),)),)
+
+
 def test_a_conversation_that_ends_with_the_assistant_is_refused():
     assert refused([*HI, says("assistant", "ho")]).code == "unsupported_parameter"
 
