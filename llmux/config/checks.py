@@ -1,28 +1,74 @@
 """Whether a configuration can be used. What cannot raises ConfigurationWrong, with a sentence that says what to write instead."""
 
 import ipaddress
+import re
+
+import msgspec
 
 from llmux.config.settings import KINDS, MODEL_NAME, NAME, SMART, ProviderSettings, Settings
-from llmux.failures import ConfigurationWrong, ProviderUnknown, printable
+from llmux.config.tables import quoted
+from llmux.failures import ConfigurationWrong, ProviderUnknown
+
+HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+
+AMOUNT_MAX = 10**12
+ZERO_IS_OFF = frozenset(
+    {
+        "cache_ttl_ms",
+        "cache_entries_max",
+        "cache_bytes_max",
+        "shutdown_grace_ms",
+        "provider_queue_max",
+        "restarts_max",
+    }
+)
 
 
-def check_provider(name: str, provider: ProviderSettings) -> None:
-    """Checks one provider. Raises ConfigurationWrong."""
-    where = f"[providers.{name}]"
+def check_amounts(values: msgspec.Struct, where: str) -> None:
+    """Checks every duration and every limit among the fields of `values`. Raises ConfigurationWrong."""
+    for field in values.__struct_fields__:
+        if not field.endswith(("_ms", "_max")):
+            continue
+        least, value = 0 if field in ZERO_IS_OFF else 1, getattr(values, field)
+        if not least <= value <= AMOUNT_MAX:
+            raise ConfigurationWrong(f"{_PLACES.get(field, where + field)} is {value}; write {least} to {AMOUNT_MAX}.")
+
+
+_PLACES = {
+    "request_timeout_ms": "REQUEST_TIMEOUT ([server] request_timeout_ms)",
+    "cache_ttl_ms": "CACHE_TTL ([cache] ttl_ms)",
+    "cache_entries_max": "CACHE_MAX_SIZE ([cache] entries_max)",
+    "cache_bytes_max": "[cache] bytes_max",
+    "shutdown_grace_ms": "SHUTDOWN_GRACE ([server] shutdown_grace_ms)",
+}
+"""What people write for a field of Settings."""
+
+
+def check_provider(provider: ProviderSettings, where: str) -> None:
+    """Checks one provider. Raises ConfigurationWrong, whose sentence begins with `where`."""
     if provider.kind not in KINDS:
-        raise ConfigurationWrong(f"{where}: kind is '{printable(provider.kind, 40)}'; write one of {', '.join(KINDS)}.")
+        raise ConfigurationWrong(f"{where}: kind is {quoted(provider.kind)}; write one of {', '.join(KINDS)}.")
     if not 0 <= provider.weight <= 10_000:
         raise ConfigurationWrong(f"{where}: weight is {provider.weight}; write 0 to 10000.")
     if not 1 <= provider.concurrency <= 1_000:
         raise ConfigurationWrong(f"{where}: concurrency is {provider.concurrency}; write 1 to 1000.")
     if provider.warm < 0 or provider.warm > 64:
         raise ConfigurationWrong(f"{where}: warm is {provider.warm}; write 0 to 64.")
-    for model in (provider.default_model, *provider.models, *provider.upstream.values()):
-        if not MODEL_NAME.fullmatch(model):
-            raise ConfigurationWrong(f"{where}: '{printable(model, 60)}' is no name for a model.")
+    check_amounts(provider, f"{where}: ")
+    if not provider.default_model:
+        raise ConfigurationWrong(f"{where} needs default_model = the model that answers when none is asked for.")
+    fields = {
+        "default_model": (provider.default_model,),
+        "models": provider.models,
+        "upstream": provider.upstream.values(),
+    }
+    for field, models in fields.items():
+        for model in models:
+            if not MODEL_NAME.fullmatch(model):
+                raise ConfigurationWrong(f"{where}: {field}: {quoted(model)} is no name for a model.")
     names = [account.name for account in provider.accounts]
     if not names or len(set(names)) != len(names) or not all(NAME.fullmatch(account) for account in names):
-        raise ConfigurationWrong(f"{where}: every account needs a name of its own (a-z, 0-9, '-').")
+        raise ConfigurationWrong(f"{where}: accounts: every account needs a name of its own (a-z, 0-9, '-').")
 
 
 def loopback(host: str) -> bool:
@@ -44,9 +90,13 @@ def check(settings: Settings) -> None:
     """Checks everything else. Raises ConfigurationWrong."""
     if not 0 <= settings.port <= 65535:
         raise ConfigurationWrong(f"PORT is {settings.port}; write 0 to 65535.")
-    if settings.request_timeout_ms < 1:
+    if not HOST.fullmatch(settings.host):
+        raise ConfigurationWrong(f"HOST is {quoted(settings.host)}; write an address or a name, such as 127.0.0.1.")
+    check_amounts(settings, "")
+    check_amounts(settings.limits, "[limits] ")
+    if not NAME.fullmatch(settings.default_provider):
         raise ConfigurationWrong(
-            "REQUEST_TIMEOUT is 0; write the milliseconds a whole request may take, such as 120000."
+            f"DEFAULT_PROVIDER is {quoted(settings.default_provider)}; write the name of a provider, such as claude."
         )
     try:
         settings.provider_named(settings.default_provider)
@@ -66,10 +116,9 @@ def check(settings: Settings) -> None:
         )
     if settings.api_key_required and not settings.api_key and not settings.admin_key:
         raise ConfigurationWrong(
-            "API_KEY_REQUIRED is true, but there is neither an API_KEY nor an ADMIN_KEY to make keys with."
+            "API_KEY_REQUIRED is true, but there is no key. Set API_KEY to a key for everybody, or ADMIN_KEY to make keys "
+            "with (POST /admin/api-keys), or both."
         )
     for alias, target in settings.aliases.items():
         if alias in SMART or not MODEL_NAME.fullmatch(target):
-            raise ConfigurationWrong(
-                f"[models.aliases]: '{printable(alias, 60)}' cannot stand for '{printable(target, 60)}'."
-            )
+            raise ConfigurationWrong(f"[models.aliases]: {quoted(alias)} cannot stand for {quoted(target)}.")

@@ -5,16 +5,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from llmux.config.checks import check, check_provider
-from llmux.config.settings import KINDS, NAME, ProviderSettings, Settings
-from llmux.failures import ConfigurationWrong, printable
-
-T = TypeVar("T")
+from llmux.config.checks import HOST, check, check_provider
+from llmux.config.settings import KINDS, NAME, Limits, ProviderSettings, Settings
+from llmux.config.tables import quoted, refuse_unknown, struct_of, subtable, value_of
+from llmux.failures import ConfigurationWrong
 
 DEFAULT_PROVIDERS: dict[str, dict[str, Any]] = {
     "claude": {
@@ -67,12 +66,13 @@ def load(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationWrong(f"{source} is not valid TOML: {error}.") from None
     values = _from_file(table, source) | _from_environment(environ)
-    providers = _demo_providers() if demo else _providers(table.get("providers", {}), environ, source)
     if demo:
+        values["providers"] = _demo_providers()
         values["stand_ins"] = {name: f"{name}-demo" for name in DEFAULT_PROVIDERS}
         values["default_provider"] = f"{values.get('default_provider', 'claude').removesuffix('-demo')}-demo"
-    aliases = table.get("models", {}).get("aliases", {})
-    settings = _convert({**values, "providers": providers, "aliases": aliases}, Settings, source)
+    else:
+        values["providers"] = _providers(subtable(table, "providers", source), environ, source)
+    settings = Settings(**values)
     check(settings)
     return settings
 
@@ -90,23 +90,31 @@ def _file_text(environ: Mapping[str, str]) -> tuple[str, str]:
         raise ConfigurationWrong(f"The configuration file {path} cannot be read: {error}.") from None
 
 
-_FILE_KEYS = {"providers", "models", "limits", "server", "cache"}
-_SERVER_KEYS = {"host", "port", "default_provider", "request_timeout_ms", "allowed_hosts", "shutdown_grace_ms"}
+_FILE_KEYS = ("providers", "models", "limits", "server", "cache")
+_SERVER_KEYS = ("host", "port", "default_provider", "request_timeout_ms", "allowed_hosts", "shutdown_grace_ms")
+_CACHE_KEYS = ("ttl_ms", "entries_max", "bytes_max")
 
 
 def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
-    unknown = set(table) - _FILE_KEYS
-    if unknown:
-        raise ConfigurationWrong(
-            f"{source} has a table that means nothing here: {sorted(unknown)[0]}. Known ones: {', '.join(sorted(_FILE_KEYS))}."
-        )
-    server = table.get("server", {})
-    if set(server) - _SERVER_KEYS:
-        raise ConfigurationWrong(f"{source}: [server] knows only {', '.join(sorted(_SERVER_KEYS))}.")
-    cache = table.get("cache", {})
-    if set(cache) - {"ttl_ms", "entries_max", "bytes_max"}:
-        raise ConfigurationWrong(f"{source}: [cache] knows only bytes_max, entries_max, ttl_ms.")
-    return {**server, **{f"cache_{key}": value for key, value in cache.items()}, "limits": table.get("limits", {})}
+    """All of the file but its providers, by the names that Settings has for it."""
+    refuse_unknown(table, _FILE_KEYS, source)
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, keys, prefix in (("server", _SERVER_KEYS, ""), ("cache", _CACHE_KEYS, "cache_")):
+        where, group = f"{source}, [{name}]", subtable(table, name, source)
+        refuse_unknown(group, keys, where)
+        for key, value in group.items():
+            values[prefix + key] = value_of(value, types[prefix + key], f"{where}: {key}")
+    values["limits"] = struct_of(subtable(table, "limits", source), Limits, f"{source}, [limits]")
+    values["aliases"] = _aliases(subtable(table, "models", source), source)
+    return values
+
+
+def _aliases(models: Mapping[str, Any], source: str) -> dict[str, str]:
+    refuse_unknown(models, ("aliases",), f"{source}, [models]")
+    where = f"{source}, [models.aliases]"
+    aliases = subtable(models, "aliases", source, "models.aliases")
+    return {alias: value_of(target, str, f"{where}: {quoted(alias)}") for alias, target in aliases.items()}
 
 
 def _boolean(text: str, name: str) -> bool:
@@ -114,12 +122,12 @@ def _boolean(text: str, name: str) -> bool:
         return True
     if text.lower() in ("0", "false", "no", "off", ""):
         return False
-    raise ConfigurationWrong(f"{name} is '{printable(text, 40)}'; write true or false.")
+    raise ConfigurationWrong(f"{name} is {quoted(text)}; write true or false.")
 
 
 def _number(text: str, name: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", text.strip()):
-        raise ConfigurationWrong(f"{name} is '{printable(text, 40)}'; write a whole number.")
+        raise ConfigurationWrong(f"{name} is {quoted(text)}; write a whole number.")
     return int(text)
 
 
@@ -171,56 +179,67 @@ def _data_dir(environ: Mapping[str, str]) -> Path:
     return path.expanduser().absolute()
 
 
-def _providers(table: Any, environ: Mapping[str, str], source: str) -> dict[str, ProviderSettings]:
-    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
-        raise ConfigurationWrong(f"{source}: [providers] holds one table per provider, such as [providers.claude].")
-    merged = {
-        name: {**DEFAULT_PROVIDERS.get(name, {}), **table.get(name, {})} for name in {**DEFAULT_PROVIDERS, **table}
-    }
-    if environ.get("OLLAMA_HOST"):
-        merged["ollama"]["url"] = environ["OLLAMA_HOST"]
+def _providers(table: Mapping[str, Any], environ: Mapping[str, str], source: str) -> dict[str, ProviderSettings]:
     providers = {}
-    for name, values in merged.items():
+    for name in {**DEFAULT_PROVIDERS, **table}:
+        where = f"{source}, [providers.{name}]"
         if not NAME.fullmatch(name):
-            raise ConfigurationWrong(f"{source}: '{printable(name, 40)}' is no name for a provider (a-z, 0-9, '-').")
+            raise ConfigurationWrong(f"{source}: {quoted(name)} is no name for a provider (a-z, 0-9, '-').")
+        values = {**DEFAULT_PROVIDERS.get(name, {}), **subtable(table, name, source, f"providers.{name}")}
         if "kind" not in values:
-            raise ConfigurationWrong(f"{source}: [providers.{name}] needs kind = one of {', '.join(KINDS)}.")
-        provider: ProviderSettings = _convert(values, ProviderSettings, f"{source}, [providers.{name}]")
-        check_provider(name, provider)
+            raise ConfigurationWrong(f"{where} needs kind = one of {', '.join(KINDS)}.")
+        address = "OLLAMA_HOST" if name == "ollama" and environ.get("OLLAMA_HOST") else f"{where}: url"
+        if address == "OLLAMA_HOST":
+            values["url"] = environ["OLLAMA_HOST"]
+        provider = struct_of(values, ProviderSettings, where)
+        check_provider(provider, where)
         if provider.kind == "ollama":
-            provider = msgspec.structs.replace(provider, url=http_url(provider.url))
-        providers[name] = provider
+            provider = msgspec.structs.replace(provider, url=http_url(provider.url, address))
+        providers[name] = _offering_its_default(provider)
     return providers
+
+
+def _offering_its_default(provider: ProviderSettings) -> ProviderSettings:
+    """The provider with its default model among its models: whoever asks for "its models" means that one too."""
+    if provider.default_model in provider.models:
+        return provider
+    return msgspec.structs.replace(provider, models=(provider.default_model, *provider.models))
 
 
 def _demo_providers() -> dict[str, ProviderSettings]:
     return {
-        f"{name}-demo": ProviderSettings(
-            kind="scripted", weight=values["weight"], default_model=values["default_model"], models=values["models"]
+        f"{name}-demo": _offering_its_default(
+            ProviderSettings(
+                kind="scripted", weight=values["weight"], default_model=values["default_model"], models=values["models"]
+            )
         )
         for name, values in DEFAULT_PROVIDERS.items()
     }
 
 
-def http_url(text: str) -> str:
-    """Ollama's address as `http://host:port`, from any form that Ollama's own OLLAMA_HOST takes. Raises ConfigurationWrong."""
+def http_url(text: str, name: str = "OLLAMA_HOST") -> str:
+    """Ollama's address as `http://host:port`, from any form that Ollama's own OLLAMA_HOST takes.
+
+    Raises ConfigurationWrong, which calls it `name` and never repeats it: it may hold a password.
+    """
+    text = text.strip().strip("\"'")
     full = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(full)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, urlsplit("")
-    if not host or parts.scheme not in ("http", "https") or parts.username or parts.query or parts.fragment:
+    if not host and port and "@" not in text:  # ":11434" is this machine
+        host = "127.0.0.1"
+    secret = "@" in parts.netloc or parts.query or parts.fragment
+    if not host or not HOST.fullmatch(host) or re.search(r"\s", text) or parts.scheme not in _PORTS or secret:
         raise ConfigurationWrong(
-            f"'{printable(text, 100)}' is no address of an Ollama server; write something like http://127.0.0.1:11434."
+            f"{name} is no address of an Ollama server; write something like http://127.0.0.1:11434, without a password."
         )
-    host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
-    default = 11434 if "://" not in text else {"http": 80, "https": 443}[parts.scheme]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # listened on, not asked at
+    host = f"[{host}]" if ":" in host else host
+    default = 11434 if "://" not in text else _PORTS[parts.scheme]
     return f"{parts.scheme}://{host}:{port or default}{parts.path.rstrip('/')}"
 
 
-def _convert(values: Any, cls: type[T], source: str) -> T:
-    try:
-        return msgspec.convert(values, cls, strict=True)
-    except msgspec.ValidationError as error:
-        raise ConfigurationWrong(f"{source}: {error}.") from None
+_PORTS = {"http": 80, "https": 443}
