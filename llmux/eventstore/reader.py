@@ -1,5 +1,7 @@
 """Reading the log: by position, by stream, by filter. Takes no lock and writes nothing, whoever else has the file open."""
 
+import errno
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from llmux.eventstore.append import NO_STREAM
 from llmux.eventstore.chain import Head
 from llmux.eventstore.table import EVENTS, REVISION, event_of, query
 from llmux.eventstore.thread import LoopThread, open_thread
-from llmux.failures import SchemaUnknown, printable
+from llmux.failures import SchemaUnknown, StoreFailure, printable
 
 T = TypeVar("T")
 
@@ -120,6 +122,7 @@ async def _revision(connection: AsyncConnection) -> str:
 async def open_reader(directory: Path, limits: Limits) -> AsyncGenerator[Reader, None]:
     """Opens the log in `directory` for reading only, beside a running gateway or without one. Raises StoreFailure."""
     path = directory / sqlite.FILE
+    _look_for(path)
     async with open_thread() as thread:
         engine = sqlite.engine_for(path, limits, write=False)
         try:
@@ -128,6 +131,26 @@ async def open_reader(directory: Path, limits: Limits) -> AsyncGenerator[Reader,
             yield reader
         finally:
             await closed(thread, engine)
+
+
+def _look_for(path: Path) -> None:
+    """Raises StoreFailure unless there is a file to read. Does not open it: closing it again would end SQLite's own locks."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreFailure(
+            f"There is no event log at {path}. `llmux serve` makes it; if yours is elsewhere, set LLMUX_DATA_DIR to its directory."
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    if not os.access(path, os.R_OK):
+        raise _unreadable(path, os.strerror(errno.EACCES))
+
+
+def _unreadable(path: Path, why: str | None) -> StoreFailure:
+    return StoreFailure(
+        f"The event log {path} cannot be read: {why}. Run this as the user of `llmux serve`, or set LLMUX_DATA_DIR."
+    )
 
 
 async def closed(thread: LoopThread, *engines: AsyncEngine) -> None:

@@ -132,10 +132,19 @@ async def test_a_reader_cannot_write(tmp_path: Path) -> None:
 
 
 async def test_a_reader_of_a_log_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StoreFailure, match="missing"):
+    with pytest.raises(StoreFailure, match=f"no event log at {tmp_path}.*LLMUX_DATA_DIR"):
         async with open_reader(tmp_path, Limits()):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_log_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(root may read everything, so that the answer of the system is replaced)"""
+    await written(tmp_path, 1)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(StoreFailure, match=f"{tmp_path}/events.db cannot be read: Permission denied. .*LLMUX_DATA_DIR"):
+        async with open_reader(tmp_path, Limits()):
+            pass
 
 
 async def test_a_reader_of_another_schema_says_so(tmp_path: Path) -> None:
