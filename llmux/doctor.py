@@ -10,8 +10,7 @@ import trio
 
 from llmux.clock import SystemClock
 from llmux.config import Account, Settings
-from llmux.eventstore import own_directory
-from llmux.failures import DirectoryInUse
+from llmux.eventstore import is_owned
 from llmux.providers.adapter import Place
 from llmux.providers.registry import adapter_for
 
@@ -55,7 +54,9 @@ async def examine(settings: Settings) -> Report:
                 for account in provider.accounts if provider.enabled else ():
                     nursery.start_soon(_probe, settings, name, account, Path(scratch), findings)
     order = [(name, account.name) for name, provider in settings.providers.items() for account in provider.accounts]
-    return Report(settings.data_dir, _running(settings), tuple(findings[key] for key in order if key in findings))
+    return Report(
+        settings.data_dir, is_owned(settings.data_dir), tuple(findings[key] for key in order if key in findings)
+    )
 
 
 async def _probe(
@@ -81,14 +82,3 @@ async def _probe(
         readiness.version,
         readiness.sentence,
     )
-
-
-def _running(settings: Settings) -> bool:
-    """Whether somebody owns the data directory. One that is not there is owned by nobody, and is not made."""
-    if not settings.data_dir.is_dir():
-        return False
-    try:
-        with own_directory(settings.data_dir):
-            return False
-    except DirectoryInUse:
-        return True

@@ -2,7 +2,7 @@
 
 from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
 from llmux.eventstore.chain import EMPTY, GENESIS, Head
-from llmux.eventstore.lock import own_directory
+from llmux.eventstore.lock import is_owned, own_directory
 from llmux.eventstore.reader import Reader, open_reader
 from llmux.eventstore.sqlite import FILE
 from llmux.eventstore.store import Store, StoreStatistics, open_store
@@ -24,6 +24,7 @@ __all__ = [
     "Store",
     "StoreStatistics",
     "Verified",
+    "is_owned",
     "open_reader",
     "open_store",
     "own_directory",

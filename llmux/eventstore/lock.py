@@ -38,6 +38,29 @@ def own_directory(directory: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def is_owned(directory: Path) -> bool:
+    """Whether a process owns the directory now. Makes and writes nothing, and keeps nobody from owning it afterwards.
+
+    An owner's number stands in the file as long as it owns; only where there is one (a process that was killed leaves it
+    behind) the lock itself is asked, shared and for a moment. Raises ConfigurationWrong when the file may not be read.
+    """
+    try:
+        descriptor = os.open(directory / FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unusable(directory, error) from None
+    try:
+        if not os.pread(descriptor, 1, 0):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _opened(directory: Path) -> int:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -45,10 +68,14 @@ def _opened(directory: Path) -> int:
             directory.mkdir(mode=0o700)
         return os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationWrong(
-            f"The data directory {directory} cannot be used: {error.strerror}. "
-            "Set LLMUX_DATA_DIR to a directory that this user can write."
-        ) from None
+        raise _unusable(directory, error) from None
+
+
+def _unusable(directory: Path, error: OSError) -> ConfigurationWrong:
+    return ConfigurationWrong(
+        f"The data directory {directory} cannot be used: {error.strerror}. "
+        "Set LLMUX_DATA_DIR to a directory that this user can write."
+    )
 
 
 def _owner(descriptor: int) -> str:

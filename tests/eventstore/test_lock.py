@@ -1,12 +1,13 @@
 """One process owns a data directory."""
 
+import fcntl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmux.eventstore import own_directory
+from llmux.eventstore import is_owned, own_directory
 from llmux.failures import ConfigurationWrong, DirectoryInUse
 
 OWNER = """
@@ -87,3 +88,35 @@ def test_a_place_where_no_directory_can_be_is_a_sentence(tmp_path: Path, place: 
 def test_a_read_only_parent_is_a_sentence() -> None:
     with pytest.raises(ConfigurationWrong, match="cannot be used"), own_directory(Path("/proc/self/llmux")):
         pass
+
+
+def test_who_only_asks_for_an_owner_is_in_nobodys_way(tmp_path: Path, in_process: Start) -> None:
+    """Also beside another that asks, and after an owner that was killed with its number in the file."""
+    directory = tmp_path / "data"
+    assert not is_owned(directory)
+    assert not directory.exists()
+    first = owner(in_process, directory)
+    assert first.stdout.readline() == "owned\n"
+    assert is_owned(directory)
+    assert is_owned(directory)
+    with pytest.raises(DirectoryInUse, match=f"in use by process {first.pid}"), own_directory(directory):
+        pass
+    first.kill()
+    first.wait(10)
+    assert (directory / "lock").read_text() == f"{first.pid}\n"
+    with (directory / "lock").open() as another:
+        fcntl.flock(another, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert not is_owned(directory)
+    with own_directory(directory):
+        assert is_owned(directory)
+    assert not is_owned(directory)
+
+
+def test_asking_for_an_owner_leaves_an_unowned_lock_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that starts at that very moment must not be told that the directory is in use."""
+    with own_directory(tmp_path):
+        pass
+    asked: list[int] = []
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, how: asked.append(how))
+    assert not is_owned(tmp_path)
+    assert asked == []
