@@ -35,6 +35,7 @@ class Caller(Enum):
 
     PUBLIC = "everybody"
     USER = "whoever may use the gateway"
+    OPERATOR = "whoever administrates the gateway; everybody where keys are switched off"
     ADMIN = "whoever administrates the gateway"
 
 
@@ -88,23 +89,40 @@ class Door:
 
     def _principal(self, caller: Caller) -> Principal:
         """Who is asking. With keys switched off everybody may use the gateway; administrating it takes a key all the same."""
-        if caller is Caller.USER and not self._system.settings.api_key_required:
+        required = self._system.settings.api_key_required
+        if caller is Caller.ADMIN or (caller is Caller.OPERATOR and required):
+            return self._admin()
+        if not required:
             return Principal()
-        credential = credential_of(request.headers, admin=caller is Caller.ADMIN)
+        credential = credential_of(request.headers)
         if not credential:
             raise ClientFailure("Missing API key. Use Authorization: Bearer <key>", status=401, code="missing_api_key")
         principal = self._system.keys.principal_of(credential)
         if principal is None:
             raise ClientFailure("Invalid API key", status=401, code="invalid_api_key")
-        if ("admin" if caller is Caller.ADMIN else "use") not in principal.scopes:
+        if "use" not in principal.scopes:
             raise ClientFailure("This API key may not do that.", status=403, code="permission_denied")
         return principal
 
+    def _admin(self) -> Principal:
+        """The admin, whose key comes in X-Admin-Key and nowhere else. No key of a user helps, and none is needed beside it."""
+        if not self._system.settings.admin_key:
+            raise ClientFailure(
+                "This path is closed: the gateway has no admin key. Set ADMIN_KEY and start it again.",
+                status=403,
+                code="admin_key_not_set",
+            )
+        given = request.headers.get("x-admin-key", "").strip()
+        if not given:
+            raise ClientFailure("Missing admin key. Use X-Admin-Key: <key>", status=403, code="missing_admin_key")
+        principal = self._system.keys.principal_of(given)
+        if principal is None or "admin" not in principal.scopes:
+            raise ClientFailure("Invalid admin key", status=403, code="invalid_admin_key")
+        return principal
 
-def credential_of(headers: Headers, *, admin: bool = False) -> str:
-    """The key a request carries in `Authorization: Bearer`, `x-api-key` or `api-key` (and `x-admin-key`), or ""."""
-    if admin and headers.get("x-admin-key"):
-        return headers["x-admin-key"].strip()
+
+def credential_of(headers: Headers) -> str:
+    """The key a request carries in `Authorization: Bearer`, `x-api-key` or `api-key`, or ""."""
     scheme, _, token = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()

@@ -1,5 +1,6 @@
-"""hypercorn's log, written through structlog: one line per response, without query strings, headers and the words of exceptions."""
+"""hypercorn's log, written through structlog: one line per response, without query strings, headers, keys and words of exceptions."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger("llmux.http")
 _QUIET = frozenset({"/health", "/metrics"})
 """asked for every few seconds by machines"""
+_KEYS = "/admin/api-keys/"
+_KEY = re.compile(r"sk-[^/]*")
+
+
+def without_keys(path: str) -> str:
+    """A path from the wire, fit for the log: a key in it is a key still, and a path with one can be a misspelled one."""
+    if path.startswith(_KEYS):
+        return f"{_KEYS}<key>"
+    return printable(_KEY.sub("<key>", path), 200)
 
 
 class AccessLog(Logger):
@@ -29,7 +39,7 @@ class AccessLog(Logger):
         write(
             "answered" if response is not None else "client left",
             method=request.get("method", ""),
-            path=printable(request["path"], 200),
+            path=without_keys(request["path"]),
             status=response["status"] if response is not None else None,
             request_id=exchange.id if exchange is not None else "",
             duration_ms=int(request_time * 1000),

@@ -12,6 +12,7 @@ from llmux.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from llmux.actors.health import CacheHealth, Health, ProviderHealth
+    from llmux.actors.provider import Provider
     from llmux.actors.system import System
 
 
@@ -21,6 +22,8 @@ def register(door: Door, system: "System") -> None:
     async def health() -> Response:
         now = system.health()
         body = health_body(now, system.clock.now(), system.settings.default_provider)
+        for name, actor in system.providers.items():
+            body["providers"][name] |= _load(actor)
         return json_response(body, 503 if now.status == "unhealthy" else 200, {"cache-control": "no-store"})
 
     async def metrics() -> Response:
@@ -63,6 +66,12 @@ def _provider_body(provider: "ProviderHealth") -> dict[str, Any]:
         "version": provider.version,
         "sentence": provider.sentence,
     }
+
+
+def _load(provider: "Provider") -> dict[str, int]:
+    """How many attempts are under way at this provider, and how many wait for a slot, over all its accounts."""
+    slots = provider.slots().values()
+    return {"running": sum(each.running for each in slots), "queued": sum(each.queued for each in slots)}
 
 
 def hit_rate(cache: "CacheHealth") -> str:

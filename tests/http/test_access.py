@@ -14,7 +14,9 @@ ADMIN_KEY = "an-admin-key-for-tests-0001"
 KEYS = {"api_key_required": True, "api_key": API_KEY, "admin_key": ADMIN_KEY}
 PROMPT = {"prompt": "hi"}
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
-PUBLIC = {"GET /health", "GET /metrics", "GET /v1/models", "GET /v1/models/<path:id>"}
+PUBLIC = {"GET /health", "GET /metrics", "GET /api/tags", "GET /v1/models", "GET /v1/models/<path:id>"}
+OPERATOR = {"POST /api/quota/reset", "POST /api/cache/clear"}
+ADMIN = {"POST /admin/api-keys", "GET /admin/api-keys", "DELETE /admin/api-keys/<key>"}
 
 
 @pytest.fixture
@@ -25,23 +27,57 @@ async def locked(tmp_path):
 
 
 async def test_every_route_says_who_may_call_it(door):
-    """Default deny: what is in the URL map is in the door's table, and only four routes are public."""
+    """Default deny: what is in the URL map is in the door's table, and only five routes are public."""
     app = door.app
     registered = app.before_request_funcs[None][0].__self__
     assert isinstance(registered, Door)
     rules = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert rules == set(registered.routes)
-    assert {name for name, access in registered.routes.items() if access.caller is Caller.PUBLIC} == PUBLIC
-    assert len(rules) >= 11
+    for caller, names in ((Caller.PUBLIC, PUBLIC), (Caller.OPERATOR, OPERATOR), (Caller.ADMIN, ADMIN)):
+        assert {name for name, access in registered.routes.items() if access.caller is caller} == names
+    assert len(rules) >= 19
 
 
-async def test_without_a_key_only_the_public_routes_open(locked):
-    for rule in locked.app.url_map.iter_rules():
-        method = "POST" if "POST" in rule.methods else "GET"
-        path = rule.rule.replace("<path:id>", "claude-plain")
-        reply = await (locked.post(path, PROMPT) if method == "POST" else locked.get(path))
-        assert reply.status == (200 if rule.endpoint in PUBLIC else 401), rule
+async def opened(here, headers: dict[str, str]) -> tuple[set[str], set[str]]:
+    """Walks the URL map with these headers: which routes opened, and which asked for a credential (401)."""
+    let_in, asked = set(), set()
+    for rule in here.app.url_map.iter_rules():
+        (method,) = rule.methods - {"HEAD", "OPTIONS"}
+        path = rule.rule.replace("<path:id>", "claude-plain").replace("<key>", "no-such-key")
+        reply = await (here.post(path, PROMPT, headers) if method == "POST" else here.get(path, headers, method))
         assert reply.headers["x-request-id"]
+        let_in |= {rule.endpoint} if reply.status not in (401, 403) else set()
+        asked |= {rule.endpoint} if reply.status == 401 else set()
+    return let_in, asked
+
+
+def routes(here) -> set[str]:
+    return {rule.endpoint for rule in here.app.url_map.iter_rules()}
+
+
+async def test_each_credential_opens_its_routes_and_no_others(locked):
+    """The walk over the whole URL map, where keys are required."""
+    issued = await locked.system.key_registry.ask(IssueKey(user="u", project="p"))
+    users = routes(locked) - OPERATOR - ADMIN
+    nothing = await opened(locked, {})
+    assert nothing == (PUBLIC, users - PUBLIC)
+    for wrong in ("undefined", "null", "sk-lmx_AAAAAAAA_wrong", API_KEY[:-1], ADMIN_KEY[:-1], "é"):
+        for header in ("authorization", "x-api-key", "x-admin-key"):
+            value = f"Bearer {wrong}" if header == "authorization" else wrong
+            assert (await opened(locked, {header: value}))[0] == PUBLIC, (header, wrong)
+    for tenant in (API_KEY, issued.secret_key):
+        for header in ("x-api-key", "x-admin-key"):
+            assert (await opened(locked, {header: tenant}))[0] == (users if header == "x-api-key" else PUBLIC)
+    assert (await opened(locked, {"x-admin-key": ADMIN_KEY}))[0] == PUBLIC | OPERATOR | ADMIN
+    assert (await opened(locked, {"x-api-key": ADMIN_KEY}))[0] == PUBLIC
+    assert (await opened(locked, {"authorization": f"Bearer {ADMIN_KEY}"}))[0] == PUBLIC
+    both = {"x-admin-key": ADMIN_KEY, "x-api-key": API_KEY}
+    assert (await opened(locked, both))[0] == routes(locked)
+
+
+async def test_with_keys_switched_off_all_but_the_admin_routes_are_open(door):
+    for headers in ({}, {"x-admin-key": "undefined"}, {"x-admin-key": ""}, {"x-api-key": API_KEY}):
+        assert await opened(door, headers) == (routes(door) - ADMIN, set())
 
 
 async def test_a_route_that_was_not_registered_here_opens_for_nobody(door):
@@ -97,9 +133,9 @@ async def test_with_keys_switched_off_any_credential_is_fine(door):
 
 async def test_admin_routes_need_an_admin_key_even_with_keys_switched_off(tmp_path):
     for settings, key, status in (
-        (settings_of(tmp_path / "a"), None, 401),
-        (settings_of(tmp_path / "a"), "", 401),
-        (settings_of(tmp_path / "a"), "undefined", 401),
+        (settings_of(tmp_path / "a"), None, 403),
+        (settings_of(tmp_path / "a"), "", 403),
+        (settings_of(tmp_path / "a"), "undefined", 403),
         (settings_of(tmp_path / "b", **KEYS), API_KEY, 403),
         (settings_of(tmp_path / "c", **{**KEYS, "api_key_required": False}), ADMIN_KEY, 200),
     ):
@@ -226,4 +262,3 @@ def test_which_header_wins():
     assert credential_of(Headers({"authorization": "bearer  d "})) == "d"
     assert credential_of(Headers({"authorization": "Bearer"})) == ""
     assert credential_of(Headers({"x-admin-key": "e"})) == ""
-    assert credential_of(Headers({"x-admin-key": "e"}), admin=True) == "e"

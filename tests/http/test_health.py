@@ -4,10 +4,14 @@ import re
 
 import msgspec
 import pytest
+import trio
 
 from llmux.actors.health import CacheHealth
+from llmux.actors.messages import Principal, Wish
+from llmux.config import Account
 from llmux.http.exchange import iso
 from llmux.http.health import hit_rate
+from llmux.prompts import Prompt, user
 from tests.http.served import gateway, settings_of
 
 TOP = {
@@ -22,7 +26,7 @@ TOP = {
     "defaultProvider",
 }
 EACH = {"available", "model", "weight", "requestCount", "cooldownUntil", "avgLatencyMs"}
-MORE = {"installed", "loggedIn", "version", "sentence"}
+MORE = {"installed", "loggedIn", "version", "sentence", "running", "queued"}
 
 
 async def test_health_has_every_field_of_v3_and_says_more_about_each_provider(door):
@@ -42,6 +46,29 @@ async def test_health_has_every_field_of_v3_and_says_more_about_each_provider(do
     assert body["cache"] == {"size": 2, "maxSize": 1000, "hitRate": "33.33%"}
     assert body["activeRequests"] == 0
     assert body["uptime"] >= 0
+
+
+async def test_health_shows_how_many_run_and_how_many_wait_at_each_provider(tmp_path):
+    """Summed over the accounts: one attempt runs on each of two, three more wait."""
+    accounts = (Account("one"), Account("two"))
+    provider = msgspec.structs.replace(settings_of(tmp_path).providers["claude"], concurrency=1, accounts=accounts)
+    async with gateway(settings_of(tmp_path, providers={"claude": provider})) as here:
+        requests = [
+            here.system.request(Wish(Prompt((user(text),)), Principal(), "/claude", "claude", "hang"))
+            for text in "abcde"
+        ]
+        load = (0, 0)
+        with trio.fail_after(10):
+            while load != (2, 3):
+                claude = (await here.get("/health")).json["providers"]["claude"]
+                load = (claude["running"], claude["queued"])
+                assert load[0] <= 2
+                await trio.sleep(0.01)
+        for request in requests:
+            request.leave()
+        await here.until("RequestCancelled", 5)
+        claude = (await here.get("/health")).json["providers"]["claude"]
+        assert (claude["running"], claude["queued"]) == (0, 0)
 
 
 async def test_a_provider_that_rests_shows_until_when(tmp_path):

@@ -1,7 +1,7 @@
 """What LLMux v3.0.0 got wrong on the wire, one claim each. (The numbers are those of the list the rewrite began with.)
 
-Held elsewhere: 1 in test_native (a path per provider), 3 and 11 in test_access, 9 in test_streams (clients that leave),
-22 in test_bad_input, 31 in test_server.
+Held elsewhere: 1 in test_native (a path per provider), 9 in test_streams (clients that leave), 11 in test_access,
+22 in test_bad_input, 31 in test_server. Who may call what, route by route, is walked through in test_access.
 """
 
 import msgspec
@@ -26,6 +26,73 @@ async def failing(tmp_path):
     well = msgspec.structs.replace(providers["ollama"], weight=0)
     async with gateway(settings_of(tmp_path, providers={"claude": crashing, "ollama": well})) as here:
         yield here
+
+
+ADMIN_KEY = "an-admin-key-for-tests-0001"
+LOCKED = {"api_key_required": True, "admin_key": ADMIN_KEY}
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_03_without_an_admin_key_the_admin_routes_are_closed_and_say_what_to_set(tmp_path, required):
+    keys = {"api_key_required": required, "api_key": "sk-an-api-key-for-tests-0001"}
+    async with gateway(settings_of(tmp_path, **keys)) as here:
+        for given in ({}, {"x-admin-key": ""}, {"x-admin-key": "undefined"}, {"x-admin-key": keys["api_key"]}):
+            replies = [
+                await here.post("/admin/api-keys", {"userId": "u", "projectId": "p"}, given),
+                await here.get("/admin/api-keys", given),
+                await here.get("/admin/api-keys/x", given, "DELETE"),
+            ]
+            for reply in replies:
+                assert (reply.status, reply.json["code"]) == (403, "admin_key_not_set")
+                assert "Set ADMIN_KEY" in reply.json["error"]
+        assert await here.events() == []
+
+
+async def test_03_a_wrong_admin_key_is_403_in_the_words_of_v3(tmp_path):
+    async with gateway(settings_of(tmp_path, **LOCKED)) as here:
+        reply = await here.get("/admin/api-keys", {"x-admin-key": "wrong"})
+        assert (reply.status, reply.json["error"], reply.json["code"]) == (
+            403,
+            "Invalid admin key",
+            "invalid_admin_key",
+        )
+        assert (await here.get("/admin/api-keys")).status == 403
+
+
+async def test_04_the_admin_needs_no_key_of_a_user_beside_the_admin_key(tmp_path):
+    """The curl of v3's README: X-Admin-Key alone, where keys are required."""
+    async with gateway(settings_of(tmp_path, **LOCKED)) as here:
+        admin = {"x-admin-key": ADMIN_KEY}
+        made = await here.post("/admin/api-keys", {"userId": "user1", "projectId": "proj1"}, admin)
+        assert made.status == 200
+        assert len((await here.get("/admin/api-keys", admin)).json["keys"]) == 1
+        revoked = await here.get(f"/admin/api-keys/{made.json['apiKey']}", admin, "DELETE")
+        assert revoked.json == {"success": True}
+
+
+async def test_05_a_tenant_resets_no_quota_and_clears_no_cache(tmp_path):
+    async with gateway(settings_of(tmp_path, **LOCKED)) as here:
+        issued = await here.system.key_registry.ask(IssueKey(user="u", project="p"))
+        before = await here.events()
+        for path in ("/api/quota/reset", "/api/cache/clear"):
+            for header in ("x-api-key", "x-admin-key"):
+                reply = await here.post(path, {}, {header: issued.secret_key})
+                assert reply.status == 403, (path, header)
+        assert await here.events() == before
+        for path in ("/api/quota/reset", "/api/cache/clear"):
+            assert (await here.post(path, {}, {"x-admin-key": ADMIN_KEY})).status == 200
+
+
+async def test_05_a_key_survives_the_gateway_and_is_nowhere_on_its_disk(tmp_path):
+    async with gateway(settings_of(tmp_path, **LOCKED)) as here:
+        made = await here.post("/admin/api-keys", {"userId": "u", "projectId": "p"}, {"x-admin-key": ADMIN_KEY})
+    key = made.json["apiKey"]
+    async with gateway(settings_of(tmp_path, **LOCKED)) as here:
+        assert (await here.post("/claude", {"prompt": "hi"}, {"x-api-key": key})).status == 200
+    secret = key.split("_")[2][:43].encode()
+    files = [each for each in (tmp_path / "data").rglob("*") if each.is_file()]
+    assert files
+    assert not [each for each in files if secret in each.read_bytes()]
 
 
 async def test_08_a_stream_falls_back_before_its_first_chunk_and_nobody_sees_it(failing, virtual_time):
