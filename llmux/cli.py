@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -84,7 +86,12 @@ def demo() -> None:
     """Start the gateway with scripted answers in place of all providers: no account needed, nothing is asked."""
     settings = config.from_environment(demo=True)
     click.echo("Demo: every answer is made up by LLMux itself, and says so in `provider`.", err=True)
+    if os.environ.get("LLMUX_DATA_DIR"):
+        _serve(settings)
+        return
     with tempfile.TemporaryDirectory(prefix="llmux-demo-") as directory:  # a demo leaves no trace in the real log
+        click.echo("Its log lasts as long as the demo. To see it meanwhile, type in another terminal:", err=True)
+        click.echo(f"LLMUX_DATA_DIR={shlex.quote(directory)} llmux events", err=True)
         _serve(config.replaced(settings, data_dir=Path(directory)))
 
 
@@ -179,6 +186,7 @@ async def _print_events(
     position = 0
     page = reader.limits.read_rows_max
     while True:
+        head = await reader.head_on_disk()
         recorded = await reader.read(after=position, limit=page, stream=stream, types=types)
         for event in recorded:
             click.echo(show(event))
@@ -186,6 +194,7 @@ async def _print_events(
         if len(recorded) < page:
             if not follow:
                 return
+            position = max(position, head.position)  # up to there, whatever matches is printed now
             await trio.sleep(FOLLOW_INTERVAL_S)
 
 
@@ -240,15 +249,14 @@ async def _print_facts(reader: Reader, *, moment: str | None) -> None:
 
 async def _position_at(reader: Reader, moment: str) -> int:
     """The position that `moment` names: itself, or the last one before the first event that is recorded later."""
-    if moment.isdigit():
+    if re.fullmatch(r"[0-9]{1,18}", moment):
         return int(moment)
     try:
-        time = datetime.fromisoformat(moment)
-    except ValueError:
+        limit_ms = datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1000
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             "write a position such as 120, or a time such as 2026-11-22T18:30:00Z", param_hint="--at"
         ) from None
-    limit_ms = time.astimezone(UTC).timestamp() * 1000
     position, page = 0, reader.limits.read_rows_max
     while recorded := await reader.read(after=position, limit=page):
         for event in recorded:

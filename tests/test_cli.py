@@ -9,14 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import trio
+import trio.testing
 from click.testing import CliRunner
 
-from llmux.cli import main
+from llmux.cli import FOLLOW_INTERVAL_S, _print_events, main
+from llmux.config import Limits
+from llmux.events import RecordedEvent
+from llmux.eventstore import Reader, open_reader
 from llmux.failures import ConfigurationWrong, DirectoryInUse
+from tests.eventstore.logs import one, opened
 from tests.gateway import GatewayProcess, gateway_process
 
 SCRIPTED = """
@@ -75,6 +83,50 @@ def test_events_follows_a_running_gateway(gateway: GatewayProcess, tmp_path: Pat
         follower.stdout.close()
 
 
+async def test_following_reads_no_event_twice_although_none_matches(
+    tmp_path: Path,
+    virtual_time: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """What did not match once is not read again four times a second; what comes later is still seen."""
+    after: list[int] = []
+    read = Reader.read
+
+    async def noted(self: Reader, **wish: Any) -> list[RecordedEvent]:
+        after.append(wish["after"])
+        return await read(self, **wish)
+
+    monkeypatch.setattr(Reader, "read", noted)
+    async with opened(tmp_path) as store, open_reader(tmp_path, Limits()) as reader:
+        await store.append([one("gateway"), one("cache"), one("gateway"), one("gateway")])
+        follow = partial(
+            _print_events, reader, follow=True, stream="cache", types=(), show=lambda e: f"at {e.position}"
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await trio.sleep(10 * FOLLOW_INTERVAL_S)
+            assert after[0] == 0
+            assert set(after[1:]) == {4}
+            await store.append([one("gateway"), one("cache")])
+            await trio.sleep(10 * FOLLOW_INTERVAL_S)
+            nursery.cancel_scope.cancel()
+    assert after[-1] == 6
+    assert capsys.readouterr().out == "at 2\nat 6\n"
+
+
+@pytest.mark.parametrize("command", ["events", "replay", "verify"])
+def test_a_log_that_is_not_there_is_named(tmp_path: Path, command: str):
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LLMUX_DATA_DIR": str(tmp_path / "none")}
+    argv = [sys.executable, "-m", "llmux", command]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"llmux: There is no event log at {tmp_path}/none/events.db. ")
+    assert "llmux serve" in done.stderr
+    assert "LLMUX_DATA_DIR" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_replay_is_the_same_before_and_after_a_restart(gateway: GatewayProcess):
     for number in range(3):
         ask(gateway, f"prompt {number}")
@@ -100,7 +152,7 @@ def test_replay_goes_back_to_a_position_or_a_time(gateway: GatewayProcess):
     for moment in (str(first["position"]), first["recorded_at"]):
         facts = json.loads(gateway.llmux("replay", "--at", moment).stdout)
         assert facts["requests"]["completed"] == 1, moment
-    for wrong in ("yesterday", "99999"):
+    for wrong in ("yesterday", "99999", "²", "٣", "-1", "9" * 30, "9" * 5000, "", "0001-01-01T00:00+23:59"):
         refused = gateway.llmux("replay", "--at", wrong)
         assert refused.returncode == 2
         assert "--at" in refused.stderr
@@ -242,8 +294,28 @@ def test_the_demo_answers_every_endpoint_and_says_that_it_is_one(tmp_path: Path)
             assert "demo" in reply.json["response"]
         chat = {"model": "claude-opus-4-5", "messages": [{"role": "user", "content": "hello"}]}
         assert gateway.call("POST", "/v1/chat/completions", chat).headers["x-llmux-provider"] == "claude-demo"
+
+
+def test_the_demo_leaves_the_real_log_alone_and_says_where_its_own_is(tmp_path: Path):
+    with gateway_process(tmp_path / "home", "demo", LLMUX_DATA_DIR="") as gateway:
+        ask(gateway)
+        (line,) = [entry["event"] for entry in gateway.lines if entry["event"].startswith("LLMUX_DATA_DIR=")]
+        assert line.endswith(" llmux events")
+        line = line.replace(" llmux ", f" {sys.executable} -m llmux ")  # nothing is installed on PATH here
+        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        typed = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, timeout=60)
+        assert "RequestCompleted" in typed.stdout, typed.stderr
         assert gateway.stop() == 0
-    assert not (tmp_path / "home" / "data").exists(), "a demo must not touch the real log"
+    assert not (tmp_path / "home" / ".local").exists(), "a demo must not touch the real log"
+    assert not Path(line.split()[0].removeprefix("LLMUX_DATA_DIR=")).exists()
+
+
+def test_the_demo_keeps_its_log_where_it_is_told_to(tmp_path: Path):
+    with gateway_process(tmp_path / "home", "demo") as gateway:
+        id = ask(gateway)
+        assert gateway.stop() == 0
+        assert id in {event["correlation_id"] for event in gateway.events()}
+        assert gateway.data_dir.is_dir()
 
 
 def test_sigterm_lets_an_open_answer_finish(tmp_path: Path):
