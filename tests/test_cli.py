@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -24,6 +25,9 @@ from llmux.config import Limits
 from llmux.events import RecordedEvent
 from llmux.eventstore import Reader, open_reader
 from llmux.failures import ConfigurationWrong, DirectoryInUse
+from llmux.providers.claude import login as claude
+from llmux.providers.codex import program as codex
+from llmux.providers.gemini import program as gemini
 from tests.eventstore.logs import one, opened
 from tests.gateway import GatewayProcess, gateway_process
 
@@ -205,9 +209,28 @@ def test_doctor_without_any_provider_says_how_to_get_one(tmp_path: Path):
             assert name in refused.json["error"]
         doctor = gateway.llmux("doctor")
         assert doctor.returncode == 1
-        assert "npm install -g" in doctor.stdout
+        for advice in (claude.INSTALL, gemini.INSTALL, codex.INSTALL):
+            assert advice in doctor.stdout
         assert "ollama serve" in doctor.stdout
         assert "llmux demo" in doctor.stdout
+
+
+def test_every_place_names_the_same_tested_versions():
+    """The adapters' advice, README's table, and what the tests and the image install."""
+    root = Path(__file__).parents[1]
+    tested = {
+        "@anthropic-ai/claude-code": (claude.TESTED, claude.INSTALL),
+        "@google/gemini-cli": (gemini.TESTED, gemini.INSTALL),
+        "@openai/codex": (codex.TESTED, codex.INSTALL),
+    }
+    installed = json.loads((root / "deploy/clis/package.json").read_text())["dependencies"]
+    assert installed == {package: version for package, (version, _) in tested.items()}
+    readme = re.findall(r"npm install -g (@[a-z-]+/[a-z-]+)(?:@(\S+?))?[`\s]", (root / "README.md").read_text())
+    assert dict(readme) == installed
+    for package, (version, advice) in tested.items():
+        assert advice.endswith(f"ype: npm install -g {package}@{version}")
+    told = [line for file in (root / "llmux").rglob("*.py") for line in file.read_text().splitlines()]
+    assert len([line for line in told if "npm install -g" in line]) == len(tested), "advice outside of the constants"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from llmux.providers import process
 from llmux.providers.adapter import Place, Readiness
 from llmux.providers.claude import signs
 
-TESTED_MIN = (2, 1, 197)
-INSTALL = "Type: npm install -g @anthropic-ai/claude-code@2.1.197"
+TESTED = "2.1.197"
+"""The version of the CLI that LLMux is tested with, and the oldest that it trusts."""
+INSTALL = f"Type: npm install -g @anthropic-ai/claude-code@{TESTED}"
 
 LOGIN_VARIABLE = "CLAUDE_CODE_OAUTH_TOKEN"
 CONFIG_DIR = "CLAUDE_CONFIG_DIR"
@@ -134,9 +135,8 @@ def _log_in(place: Place) -> str:
 
 def _warning(numbers: tuple[int, ...], env: dict[str, str]) -> str:
     """What is wrong although the provider can be used."""
-    if numbers < TESTED_MIN:
-        oldest = ".".join(map(str, TESTED_MIN))
-        return f"Claude Code is older than {oldest}, the oldest version that LLMux is tested with. {INSTALL}"
+    if numbers < tuple(map(int, TESTED.split("."))):
+        return f"Claude Code is older than {TESTED}, the oldest version that LLMux is tested with. {INSTALL}"
     file = credentials(env)
     if (
         not env.get(LOGIN_VARIABLE)

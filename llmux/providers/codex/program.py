@@ -10,8 +10,9 @@ from llmux.providers.adapter import Place
 from llmux.providers.codex import home
 from llmux.providers.process import find, output_of
 
-TESTED = (0, 169, 0)
-"""The oldest version that is known to speak the protocol used here; an older one is refused."""
+TESTED = "0.169.0"
+"""The version LLMux is tested with, and the oldest that is known to speak the protocol used here; an older one is refused."""
+INSTALL = f"type: npm install -g @openai/codex@{TESTED}"
 
 _VERSION = re.compile(r"\b(\d{1,5})\.(\d{1,5})\.(\d{1,5})\b")
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -24,7 +25,7 @@ def locate(place: Place) -> Path:
     if found is None:
         raise ProviderFailure(
             Kind.UNAVAILABLE,
-            f"The program '{place.settings.command}' is not installed; type: npm install -g @openai/codex",
+            f"The program '{place.settings.command}' is not installed; {INSTALL}",
             evidence="codex.not_installed",
         )
     return native(found)
@@ -67,7 +68,10 @@ async def version(program: Path, place: Place) -> str:
 
 def too_old(text: str) -> str:
     """A sentence when this version is older than LLMux can use, else ""."""
-    if tuple(int(part) for part in text.split(".")) >= TESTED:
+    if _numbers(text) >= _numbers(TESTED):
         return ""
-    oldest = ".".join(str(part) for part in TESTED)
-    return f"Codex {text} is older than {oldest}, the oldest version LLMux can use; type: npm install -g @openai/codex@latest"
+    return f"Codex {text} is older than {TESTED}, the oldest version LLMux can use; {INSTALL}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -12,6 +12,10 @@ import msgspec
 from llmux.providers.adapter import Place
 from llmux.providers.process import find
 
+TESTED = "0.61.0"
+"""The version of the CLI that LLMux is tested with."""
+INSTALL = f"Type: npm install -g @google/gemini-cli@{TESTED}"
+
 CREDENTIALS = "oauth_creds.json"
 
 
@@ -40,9 +44,7 @@ def find_program(place: Place) -> Program | str:
     command, path = place.settings.command or "gemini", place.environ.get("PATH", os.defpath)
     found = find(command, path)
     if found is None:
-        return (
-            f"The Gemini CLI is not installed: there is no program {command}. Type: npm install -g @google/gemini-cli"
-        )
+        return f"The Gemini CLI is not installed: there is no program {command}. {INSTALL}"
     script = found.resolve()
     if script.suffix not in (".js", ".mjs", ".cjs"):
         return Program((str(found),))
