@@ -147,7 +147,7 @@ class LoginExpired(Event, frozen=True):
 
 
 class LoginRestored(Event, frozen=True):
-    """The account may be asked again: somebody logged in ("new_login"), or it is time for another try ("another_try")."""
+    """The account may be asked again: it has a "new_login", it is time for "another_try", or somebody said so ("by_hand")."""
 
     provider: str
     account: str

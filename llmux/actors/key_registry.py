@@ -37,12 +37,14 @@ class IssueKey(Message[IssuedKey], frozen=True):
     user: str
     project: str
     label: str = ""
+    principal: str = "admin"
 
 
 class RevokeKey(Message[bool], frozen=True):
     """Revoke a key by id. The reply is False when there is no such key, or it was revoked before."""
 
     key_id: str
+    principal: str = "admin"
 
 
 class KeyRegistry(Actor):
@@ -74,7 +76,8 @@ class KeyRegistry(Actor):
             label=command.label,
         )
         stream = f"key-{key_id}"
-        await self._journal.append(NewEvent(stream, fact, self._clock.new_id()), expected={stream: NO_STREAM})
+        event = NewEvent(stream, fact, self._clock.new_id(), command.principal)
+        await self._journal.append(event, expected={stream: NO_STREAM})
         return IssuedKey(key_id, f"sk-lmx_{key_id}_{secret}{_checksum(key_id + secret)}")
 
     async def _revoke(self, command: RevokeKey) -> bool:
@@ -82,7 +85,7 @@ class KeyRegistry(Actor):
         if key is None or key.revoked_at is not None:
             return False
         fact = KeyRevoked(key_id=key.id)
-        await self._journal.append(NewEvent(f"key-{key.id}", fact, self._clock.new_id()))
+        await self._journal.append(NewEvent(f"key-{key.id}", fact, self._clock.new_id(), command.principal))
         return True
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -76,7 +77,7 @@ class NoteRefusal(Message[None], frozen=True):
 
 
 class Recheck(Message[None], frozen=True):
-    """Look again whether the accounts can be used."""
+    """Somebody says that it is worth another look: probe again, and forget refused logins. The reply does not wait for it."""
 
 
 class ProviderStatistics(msgspec.Struct, frozen=True):
@@ -97,6 +98,8 @@ class _Desk:
         self.slots = trio.Semaphore(concurrency, max_value=concurrency)
         self.queued = 0
         self.readiness = Readiness(installed=True, logged_in=True)
+        self.probing = self.asked = False
+        self.probed = trio.Event()
         self.lost = 0
         """workers lost that are in the log already"""
 
@@ -176,7 +179,8 @@ class Provider(Actor):
             case NoteRefusal():
                 await self._refused(message)
             case Recheck():
-                await self._probe_all()
+                assert self._nursery is not None
+                self._nursery.start_soon(partial(self._probe_all, by_hand=True))
 
     async def _look_regularly(self) -> None:
         while True:
@@ -185,12 +189,28 @@ class Provider(Actor):
             for desk in self._desks.values():
                 await self._note_losses(desk)
 
-    async def _probe_all(self) -> None:
+    async def _probe_all(self, *, by_hand: bool = False) -> None:
         async with trio.open_nursery() as nursery:
             for desk in self._desks.values():
-                nursery.start_soon(self._probe, desk)
+                nursery.start_soon(self._probe, desk, by_hand)
 
-    async def _probe(self, desk: _Desk) -> None:
+    async def _probe(self, desk: _Desk, by_hand: bool) -> None:
+        """One at a time; who asks by hand gets one that begins after asking, together with all who ask meanwhile."""
+        if desk.probing and (desk.asked or not by_hand):
+            return
+        desk.asked = by_hand
+        while desk.probing:
+            await desk.probed.wait()
+        desk.asked = False
+        desk.probing, desk.probed = True, trio.Event()
+        try:
+            await self._look(desk)
+            await self._note_login(desk, by_hand=by_hand)
+        finally:
+            desk.probing = False
+            desk.probed.set()
+
+    async def _look(self, desk: _Desk) -> None:
         late = Readiness(False, False, sentence="It did not say in time whether it is ready.")
         try:
             with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
@@ -201,16 +221,17 @@ class Provider(Actor):
             report(error, "probe failed", provider=self.name)
             sentence = f"It could not be looked at ({type(error).__name__}); the gateway's own log says where."
             desk.readiness = Readiness(False, False, sentence=sentence)
-        await self._note_login(desk)
 
-    async def _note_login(self, desk: _Desk) -> None:
-        """A refused account may be asked again once its login is another one, or has been left alone for a while."""
+    async def _note_login(self, desk: _Desk, *, by_hand: bool) -> None:
+        """A refused account may be asked again when its login is another one, was left alone for a while, or somebody says so."""
         facts = self._journal.facts.providers.get(account_key(self.name, desk.account.name))
         if facts is None or not facts.refused or not desk.readiness.ready:
             return
         since_ms = self._clock.now() - (facts.refused_at or 0)
         if desk.login != facts.refused_login:
             await self._record(LoginRestored(provider=self.name, account=desk.account.name))
+        elif by_hand:
+            await self._record(LoginRestored(provider=self.name, account=desk.account.name, because="by_hand"))
         elif facts.refused == "logged_out" and since_ms >= self._limits.refusal_ms:
             await self._record(LoginRestored(provider=self.name, account=desk.account.name, because="another_try"))
 

@@ -78,7 +78,7 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         with pytest.raises(NoRoute) as refused:
             await answer(system)
         assert refused.value.excluded[0].reason == "logged_out"
-        await system.providers["one"].ask(Recheck())
+        await trio.sleep(121)
         assert not await facts_of(system, LoginRestored), "the same login is not tried again and again"
         adapter.failure = None
         adapter.readiness = Readiness(True, True, login_stamp="second")
@@ -136,6 +136,7 @@ async def test_a_probe_that_raises_leaves_the_provider_out_and_harms_nobody(tmp_
             await trio.sleep(0.5)
             adapter.probe = broken
             await system.providers["one"].ask(Recheck())
+            await trio.sleep(0.1)
             assert not system.health().providers["one"].available
             assert (await request.answer()).text == "hello"
         adapter.probe = good
@@ -156,6 +157,38 @@ async def test_an_adapter_that_cannot_serve_is_given_up_and_the_gateway_starts_a
             health = system.health()
             assert health.degraded_because == ("one",)
             assert not health.providers["one"].available
+
+
+async def test_somebody_can_say_that_a_refused_account_is_worth_another_try(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path) as system:
+        adapter.failure = ProviderFailure(Kind.INELIGIBLE, "No.", evidence="test")
+        with pytest.raises(ProviderFailure):
+            await answer(system)
+        adapter.failure = None
+        await system.providers["one"].ask(Recheck())
+        await trio.sleep(0.1)
+        assert (await answer(system)).text == "hello"
+        assert [fact.because for fact in await facts_of(system, LoginRestored)] == ["by_hand"]
+
+
+async def test_a_slow_probe_holds_no_prompt_up(tmp_path, virtual_time, adapter):
+    async with open_house(tmp_path) as system:
+        probes = 0
+
+        async def slow():
+            nonlocal probes
+            probes += 1
+            await trio.sleep(5)
+            return adapter.readiness
+
+        adapter.probe = slow
+        began = trio.current_time()
+        for _ in range(50):
+            await system.providers["one"].ask(Recheck())
+        assert (await answer(system)).text == "hello"
+        assert trio.current_time() - began < 2
+        await trio.sleep(30)
+        assert probes == 2
 
 
 async def test_a_lost_worker_is_recorded_once(tmp_path, virtual_time, adapter, monkeypatch):
