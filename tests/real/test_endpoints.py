@@ -285,4 +285,3 @@ def test_kill_nine_leaves_no_cli_running_and_abandons_what_was_open(tmp_path: Pa
         verified = gateway.llmux("verify")
         assert verified.returncode == 0, verified.stderr
         assert "The chain holds" in verified.stdout
-
