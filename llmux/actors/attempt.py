@@ -5,7 +5,8 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from llmux.actors.provider import Provider, Trial, TryPrompt
+from llmux.actors.desk import Trial
+from llmux.actors.provider import Provider, TryPrompt
 from llmux.actors.router import Route
 from llmux.events import AttemptCancelled, AttemptFailed, AttemptStarted, AttemptSucceeded
 from llmux.failures import GatewayFailure, Kind, LLMuxError, ProviderFailure
@@ -84,30 +85,33 @@ async def run(
     except GatewayFailure as failure:
         raise _busy(provider, failure) from None
     finally:
-        trial.cancel()
-        if trial.taken:
-            with trio.CancelScope(shield=True):
-                await trial.done.wait()
+        if (
+            finish is None
+        ):  # else the answer is whole, and what the adapter still has to tidy up is the provider's business
+            trial.cancel()
+            if trial.taken:
+                with trio.CancelScope(shield=True):
+                    await trial.done.wait()
+    if finish is not None:
+        return finish
     if trial.failure is not None:
         raise trial.failure if isinstance(trial.failure, ProviderFailure) else _busy(provider, trial.failure)
-    if finish is None:
-        raise ProviderFailure(Kind.CRASHED, f"{provider.name} stopped in the middle.", evidence="gateway.actor_gone")
-    return finish
+    raise ProviderFailure(Kind.CRASHED, f"{provider.name} stopped in the middle.", evidence="gateway.actor_gone")
 
 
 async def _read(
     attempt: Attempt, trial: Trial, pass_on: Callable[[Chunk], None], now: Callable[[], float]
 ) -> Finish | None:
-    finish: Finish | None = None
-    async for chunk in trial.chunks:
-        if isinstance(chunk, Finish):
-            finish = chunk
-            continue
-        if not attempt.chunks:
-            attempt.first_chunk_ms = attempt._since(now())
-        attempt.chunks += 1
-        pass_on(chunk)
-    return finish
+    """Passes chunks on until the Finish, which it returns; None when the trial ended without one."""
+    with trial.chunks:
+        async for chunk in trial.chunks:
+            if isinstance(chunk, Finish):
+                return chunk
+            if not attempt.chunks:
+                attempt.first_chunk_ms = attempt._since(now())
+            attempt.chunks += 1
+            pass_on(chunk)
+    return None
 
 
 def _busy(provider: Provider, failure: LLMuxError) -> ProviderFailure:

@@ -1,59 +1,27 @@
 """One provider: runs its adapters, lends its slots to attempts, and knows who is logged in."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
 import structlog
 import trio
 
 from llmux.actors.actor import Actor, Message
+from llmux.actors.desk import Desk, ProviderStatistics, Trial
 from llmux.actors.facts.providers import account_key
 from llmux.actors.journal import Journal
 from llmux.actors.quota_tracker import NoteWindow, QuotaTracker
 from llmux.actors.router import Standing
 from llmux.clock import Clock
-from llmux.config import Account, Limits, ProviderSettings
+from llmux.config import Limits, ProviderSettings
 from llmux.events import Event, LoginExpired, LoginRestored, NewEvent, ProviderIneligible, WorkerLost, type_of
-from llmux.failures import Kind, LLMuxError, Overloaded, ProviderFailure
+from llmux.failures import Kind, LLMuxError, ProviderFailure
 from llmux.logs import report
 from llmux.prompts import Chunk, Finish, Prompt
-from llmux.providers.adapter import Adapter, Call, QuotaWindow, Readiness, WorkerStatistics
+from llmux.providers.adapter import Adapter, Call, QuotaWindow, Readiness
 
 log = structlog.get_logger()
-
-CHUNKS_AHEAD_MAX = 64
-"""chunks an adapter may be ahead of its flight"""
-
-
-class Trial:
-    """One attempt at work inside a provider actor: a channel of chunks, and how it ended once the channel is closed.
-
-    The flight makes it and sends it along, so that it can cancel it at any moment, also before the actor has taken it.
-    """
-
-    def __init__(self) -> None:
-        self.taken = False
-        """the actor works on it: `done` will be set"""
-        self._send, self.chunks = trio.open_memory_channel[Chunk](CHUNKS_AHEAD_MAX)
-        self.scope = trio.CancelScope()
-        self.failure: LLMuxError | None = None
-        self.done = trio.Event()
-
-    def cancel(self) -> None:
-        """Nobody wants the answer any more: the provider's work is stopped."""
-        self.scope.cancel()
-
-    async def send(self, chunk: Chunk) -> None:
-        """Passes a chunk on to the flight."""
-        await self._send.send(chunk)
-
-    def close(self) -> None:
-        """The work is over, and gone."""
-        self._send.close()
-        self.done.set()
 
 
 class TryPrompt(Message[None], frozen=True):
@@ -80,35 +48,6 @@ class Recheck(Message[None], frozen=True):
     """Somebody says that it is worth another look: probe again, and forget refused logins. The reply does not wait for it."""
 
 
-class ProviderStatistics(msgspec.Struct, frozen=True):
-    """One account's slots and workers."""
-
-    running: int
-    queued: int
-    concurrency: int
-    workers: WorkerStatistics
-
-
-class _Desk:
-    """One account of the provider: its adapter, its slots, and what the last probe said."""
-
-    def __init__(self, account: Account, adapter: Adapter, concurrency: int):
-        self.account = account
-        self.adapter = adapter
-        self.slots = trio.Semaphore(concurrency, max_value=concurrency)
-        self.queued = 0
-        self.readiness = Readiness(installed=True, logged_in=True)
-        self.probing = self.asked = False
-        self.probed = trio.Event()
-        self.lost = 0
-        """workers lost that are in the log already"""
-
-    @property
-    def login(self) -> str:
-        """A short hash of what the stored login looks like now."""
-        return hashlib.sha256(self.readiness.login_stamp.encode()).hexdigest()[:16]
-
-
 class Provider(Actor):
     """The actor of one provider. `adapters` are its accounts' adapters, by account name."""
 
@@ -129,7 +68,7 @@ class Provider(Actor):
         self._tracker = tracker
         self._clock = clock
         self._desks = {
-            account.name: _Desk(account, adapters[account.name](), settings.concurrency)
+            account.name: Desk(name, account, adapters[account.name](), settings.concurrency, limits)
             for account in settings.accounts
         }
         self._nursery: trio.Nursery | None = None
@@ -151,15 +90,7 @@ class Provider(Actor):
 
     def slots(self) -> dict[str, ProviderStatistics]:
         """The slots and workers by account."""
-        return {
-            name: ProviderStatistics(
-                self.settings.concurrency - desk.slots.value,
-                desk.queued,
-                self.settings.concurrency,
-                desk.adapter.statistics(),
-            )
-            for name, desk in self._desks.items()
-        }
+        return {name: desk.statistics() for name, desk in self._desks.items()}
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -194,7 +125,7 @@ class Provider(Actor):
             for desk in self._desks.values():
                 nursery.start_soon(self._probe, desk, by_hand)
 
-    async def _probe(self, desk: _Desk, by_hand: bool) -> None:
+    async def _probe(self, desk: Desk, by_hand: bool) -> None:
         """One at a time; who asks by hand gets one that begins after asking, together with all who ask meanwhile."""
         if desk.probing and (desk.asked or not by_hand):
             return
@@ -210,7 +141,7 @@ class Provider(Actor):
             desk.probing = False
             desk.probed.set()
 
-    async def _look(self, desk: _Desk) -> None:
+    async def _look(self, desk: Desk) -> None:
         late = Readiness(False, False, sentence="It did not say in time whether it is ready.")
         try:
             with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
@@ -222,7 +153,7 @@ class Provider(Actor):
             sentence = f"It could not be looked at ({type(error).__name__}); the gateway's own log says where."
             desk.readiness = Readiness(False, False, sentence=sentence)
 
-    async def _note_login(self, desk: _Desk, *, by_hand: bool) -> None:
+    async def _note_login(self, desk: Desk, *, by_hand: bool) -> None:
         """A refused account may be asked again when its login is another one, was left alone for a while, or somebody says so."""
         facts = self._journal.facts.providers.get(account_key(self.name, desk.account.name))
         if facts is None or not facts.refused or not desk.readiness.ready:
@@ -251,7 +182,7 @@ class Provider(Actor):
         except LLMuxError as failure:  # the next probe, or the next refusal, says it again
             log.warning("not recorded", provider=self.name, facts=[type_of(fact) for fact in facts], code=failure.code)
 
-    async def _note_losses(self, desk: _Desk) -> None:
+    async def _note_losses(self, desk: Desk) -> None:
         """Records the workers that ended on their own since the last time."""
         lost, desk.lost = desk.adapter.statistics().lost - desk.lost, desk.adapter.statistics().lost
         if lost > 0:
@@ -264,23 +195,17 @@ class Provider(Actor):
         trial, desk = message.trial, self._desks[message.account]
         if trial.scope.cancel_called:
             return  # nobody waits for it any more
-        holds_slot = desk.slots.value > 0
-        if holds_slot:
-            desk.slots.acquire_nowait()
-        elif desk.queued < self._limits.provider_queue_max:
-            desk.queued += 1
-        else:
-            raise Overloaded(f"Too many requests wait for {self.name}.")
+        holds_slot = desk.claim()
         assert self._nursery is not None
         trial.taken = True
         self._nursery.start_soon(self._work, desk, trial, message, holds_slot)
 
-    async def _work(self, desk: _Desk, trial: Trial, message: TryPrompt, holds_slot: bool) -> None:
+    async def _work(self, desk: Desk, trial: Trial, message: TryPrompt, holds_slot: bool) -> None:
         """Runs one attempt; whatever it ends with stands in the trial, and never leaves this task."""
         try:
             with trial.scope:
                 if not holds_slot:
-                    await self._queue(desk, patient=message.patient)
+                    await desk.wait_for_slot(patient=message.patient)
                     holds_slot = True
                 await self._answer(desk, trial, message)
         except LLMuxError as failure:
@@ -294,23 +219,11 @@ class Provider(Actor):
             )
         finally:
             if holds_slot:
-                desk.slots.release()
+                desk.release()
             trial.close()
         await self._note_losses(desk)
 
-    async def _queue(self, desk: _Desk, *, patient: bool) -> None:
-        """Waits for a slot. Raises Overloaded when none becomes free in time."""
-        limits = self._limits
-        wait_ms = limits.provider_queue_wait_ms_max if patient else limits.provider_queue_moment_ms_max
-        try:
-            with trio.move_on_after(wait_ms / 1000) as waiting:
-                await desk.slots.acquire()
-        finally:
-            desk.queued -= 1
-        if waiting.cancelled_caught:
-            raise Overloaded(f"No worker of {self.name} became free in time.")
-
-    async def _answer(self, desk: _Desk, trial: Trial, message: TryPrompt) -> None:
+    async def _answer(self, desk: Desk, trial: Trial, message: TryPrompt) -> None:
         """The attempt itself, under its deadlines for the first chunk and for silence between chunks."""
         settings = self.settings
         finished = False

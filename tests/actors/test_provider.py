@@ -231,6 +231,24 @@ async def test_an_answer_without_an_end_is_no_answer(tmp_path, virtual_time, ada
         assert caught.value.kind is Kind.GARBLED
 
 
+async def test_an_answer_ends_with_its_finish_and_the_tidying_up_holds_the_slot_alone(
+    tmp_path, virtual_time, adapter, monkeypatch
+):
+    async def tidy(call, emit, report):
+        await emit(TextDelta("hello"))
+        await emit(Finish("stop", Usage(1, 1)))
+        await trio.sleep(5)
+
+    monkeypatch.setattr(adapter, "answer", tidy)
+    async with open_house(tmp_path) as system:
+        began = trio.current_time()
+        assert (await answer(system)).text == "hello"
+        assert trio.current_time() - began < 1
+        assert system.providers["one"].slots()["default"].running == 1
+        await trio.sleep(6)
+        assert system.providers["one"].slots()["default"].running == 0
+
+
 async def test_quota_windows_are_recorded_once_while_they_do_not_change(tmp_path, virtual_time, adapter):
     async with open_house(tmp_path) as system:
         adapter.windows = [QuotaWindow("five_hour", "allowed", used_percent=12, resets_at=5)]
