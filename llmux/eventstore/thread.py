@@ -45,8 +45,8 @@ class LoopThread:
         await self._others()
 
     async def _others(self) -> None:
-        """Waits until all work that was handed over has ended."""
-        while others := asyncio.all_tasks() - {self._permanent, asyncio.current_task()}:
+        """Waits until the calling task is the only one that works."""
+        while others := asyncio.all_tasks() - {asyncio.current_task(), self._permanent}:
             await asyncio.wait(others)
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -68,9 +68,18 @@ class LoopThread:
         return future.result()
 
     async def finish(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Like `run`, but the caller cannot be cancelled meanwhile: for the end of a block."""
+        """Runs `work` when all that was handed over before has ended; the caller cannot be cancelled meanwhile.
+
+        For the end of a block: an engine that is disposed of while a cancelled reader's question is still being answered
+        would lose that connection unclosed.
+        """
+
+        async def last() -> None:
+            await self._others()
+            await work()
+
         with trio.CancelScope(shield=True):
-            await self.run(work)
+            await self.run(last)
 
     async def close(self) -> None:
         """Waits for all work under way and ends the thread. Not cancellable."""

@@ -1,7 +1,9 @@
 """A store in trouble: locks, full disks, failing commits, impatient callers. Nothing acknowledged is lost, and it goes on."""
 
+import gc
 import random
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import aiosqlite
@@ -234,3 +236,16 @@ async def test_time_is_taken_from_the_clock_and_order_from_the_position(tmp_path
         assert first.recorded_at > second.recorded_at < third.recorded_at
         assert [event.position for event in (first, second, third)] == [1, 2, 3]
         await settled(store)
+
+
+async def test_a_reader_that_is_cancelled_at_the_end_leaves_no_connection_open(tmp_path: Path) -> None:
+    """aiosqlite warns of a connection that is thrown away unclosed, and warnings are errors here."""
+    upgrade(tmp_path / "events.db")
+    for _ in range(20):
+        async with open_store(tmp_path, clock=SeededClock(), limits=Limits()) as store, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(partial(store.read, limit=10))
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        gc.collect()
