@@ -210,7 +210,7 @@ class NoRoute(GatewayFailure):
             self.status, self.code = POLICIES[Kind(reason)].status, POLICIES[Kind(reason)].code
         ends = [entry.until for entry in excluded if entry.until is not None]
         self.retry_after_ms = max(1000, min(ends) - now) if ends else None
-        told = " ".join(f"{entry.provider}: {entry.sentence}" for entry in excluded)
+        told = "; ".join(f"{entry.provider}: {entry.sentence.rstrip('.')}" for entry in excluded)
         super().__init__(f"No provider is available. {told}".strip())
 
 
