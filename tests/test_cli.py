@@ -20,7 +20,8 @@ import trio
 import trio.testing
 from click.testing import CliRunner
 
-from llmux.cli import FOLLOW_INTERVAL_S, _print_events, main
+from llmux.cli import main
+from llmux.cli.reading import FOLLOW_INTERVAL_S, _print_events
 from llmux.config import Limits
 from llmux.events import RecordedEvent
 from llmux.eventstore import Reader, open_reader

@@ -1,0 +1,21 @@
+"""The command line. One module per group of commands; this one puts them together."""
+
+import click
+
+from llmux import __version__
+from llmux.cli.command import Group
+from llmux.cli.examining import doctor
+from llmux.cli.reading import events
+from llmux.cli.replaying import replay
+from llmux.cli.serving import demo, serve
+from llmux.cli.verifying import verify
+
+
+@click.group(cls=Group)
+@click.version_option(__version__, prog_name="llmux")
+def main() -> None:
+    """One HTTP API over your logged-in Claude Code, Gemini CLI and Codex, and a local Ollama."""
+
+
+for _command in (serve, demo, doctor, events, replay, verify):
+    main.add_command(_command)

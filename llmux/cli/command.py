@@ -1,0 +1,66 @@
+"""What a command of ours is: failures are sentences on stderr and an exit code, and it may read the log beside a gateway."""
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+import trio
+
+from llmux import config
+from llmux.eventstore import Reader, open_reader
+from llmux.failures import ConfigurationWrong, LLMuxError
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+
+
+class Command(click.Command):
+    """A command whose LLMuxErrors are sentences on stderr and an exit code, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (LLMuxError, BaseExceptionGroup) as raised:
+            error = _sole(raised)
+            if not isinstance(error, LLMuxError):
+                raise
+            click.echo(f"llmux: {error}", err=True)
+            ctx.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationWrong) else EXIT_FAILED)
+
+
+def _sole(error: BaseException) -> BaseException:
+    """The only plain exception inside a (possibly nested) group; a group that holds several is itself."""
+    inner = error
+    while isinstance(inner, BaseExceptionGroup):
+        if len(inner.exceptions) > 1:
+            return error
+        inner = inner.exceptions[0]
+    return inner
+
+
+class Group(click.Group):
+    command_class = Command
+
+
+def read_log(work: Callable[[Reader], Awaitable[None]]) -> None:
+    """Runs `work` on a reader of the log, whether a gateway runs or not."""
+    settings = config.from_environment()
+
+    async def run() -> None:
+        async with open_reader(settings.data_dir, settings.limits) as reader:
+            await work(reader)
+
+    try:
+        trio.run(run)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_json(value: Any) -> None:
+    """Prints a value for people and programs: indented, with sorted keys."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
