@@ -5,11 +5,12 @@ answers, no keys, no raw output of a provider. Wall times are milliseconds since
 carry their unit in their name. `type` in the log is the name under which a struct is registered here, never an import path.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
+from llmux.failures import UnknownEvent
 from llmux.prompts import Usage
 
 
@@ -25,37 +26,96 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- stream `gateway` ----------------------------------------------------------------------------------------------
 
 
-class GatewayStarted(Event, frozen=True):
+class GatewayStarted(Event, frozen=True, kw_only=True):
     """The gateway opened the log. `routing` is the routing configuration without anything secret."""
 
     version: str
     routing: Mapping[str, Any]
 
 
-class GatewayStopped(Event, frozen=True):
+class GatewayStopped(Event, frozen=True, kw_only=True):
     """The gateway closed the log in good order."""
 
     reason: str
 
 
-class ActorCrashed(Event, frozen=True):
+class ActorCrashed(Event, frozen=True, kw_only=True):
     """An actor ended with an exception. `error` is the name of its class."""
 
     actor: str
     error: str
 
 
-class ActorRestarted(Event, frozen=True):
+class ActorRestarted(Event, frozen=True, kw_only=True):
     """The supervisor started an actor again; `restarts` counts those within the window."""
 
     actor: str
     restarts: int
 
 
+# --- streams `log-…` -----------------------------------------------------------------------------------------------
+
+
+class SnapshotTaken(Event, frozen=True, kw_only=True):
+    """The state after position `through` was written to `file` of the data directory. It can be made anew at any time."""
+
+    through: int
+    file: str
+    sha256: str
+    state_schema: int
+
+
+class LogArchived(Event, frozen=True, kw_only=True):
+    """The positions `first` to `through` moved into `file`, a compressed file of the data directory's `archives`.
+
+    `head` is the hash of the last of them, `sha256` that of the file. `state_sha256` is the hash of the state after
+    `through` as canonical JSON, which the log goes on from.
+    """
+
+    first: int
+    through: int
+    head: str
+    file: str
+    file_bytes: int
+    sha256: str
+    state_sha256: str
+    state_schema: int
+
+
+class EventSkipped(Event, frozen=True, kw_only=True):
+    """Somebody decided that the event at `skipped` means nothing to the state, because this version cannot read it."""
+
+    skipped: int
+    reason: str
+
+
+class LogRestored(Event, frozen=True, kw_only=True):
+    """The log up to `position`, whose hash is `head`, came from a backup; what had been recorded after it is not here."""
+
+    position: int
+    head: str
+
+
+# --- stream `content` ----------------------------------------------------------------------------------------------
+
+
+class ContentForgotten(Event, frozen=True, kw_only=True):
+    """The kept text of `answers` requests was deleted. `scope` is "request", "key", "before" or "retention".
+
+    `request` or `key` is the one that was named; `before` is wall time in ms.
+    """
+
+    scope: str
+    answers: int
+    request: str = ""
+    key: str = ""
+    before: int | None = None
+
+
 # --- streams `key-…` -----------------------------------------------------------------------------------------------
 
 
-class KeyIssued(Event, frozen=True):
+class KeyIssued(Event, frozen=True, kw_only=True):
     """A key was made for `user` and `project`. Only the SHA-256 of its secret is kept, as hex."""
 
     key_id: str
@@ -63,9 +123,11 @@ class KeyIssued(Event, frozen=True):
     user: str
     project: str
     label: str = ""
+    record_content: bool = False
+    """the text of this key's prompts and answers is kept, outside the log"""
 
 
-class KeyRevoked(Event, frozen=True):
+class KeyRevoked(Event, frozen=True, kw_only=True):
     """The key opens nothing any more."""
 
     key_id: str
@@ -74,7 +136,7 @@ class KeyRevoked(Event, frozen=True):
 # --- streams `quota-PROVIDER` --------------------------------------------------------------------------------------
 
 
-class QuotaReported(Event, frozen=True):
+class QuotaReported(Event, frozen=True, kw_only=True):
     """A provider said how much of a window is used. Recorded only when status, reset or a whole percent changes."""
 
     provider: str
@@ -86,7 +148,7 @@ class QuotaReported(Event, frozen=True):
     resets_at: int | None = None
 
 
-class QuotaExhausted(Event, frozen=True):
+class QuotaExhausted(Event, frozen=True, kw_only=True):
     """A quota is spent. The route rests until `until`; `resets_at` is what the provider said, if it said anything."""
 
     provider: str
@@ -97,7 +159,7 @@ class QuotaExhausted(Event, frozen=True):
     resets_at: int | None = None
 
 
-class ProviderCooled(Event, frozen=True):
+class ProviderCooled(Event, frozen=True, kw_only=True):
     """A route rests until `until` after a failure of another kind than a spent quota."""
 
     provider: str
@@ -108,7 +170,7 @@ class ProviderCooled(Event, frozen=True):
     until: int
 
 
-class ProviderRestored(Event, frozen=True):
+class ProviderRestored(Event, frozen=True, kw_only=True):
     """A route that rested answered again."""
 
     provider: str
@@ -116,7 +178,7 @@ class ProviderRestored(Event, frozen=True):
     model: str
 
 
-class QuotaReset(Event, frozen=True):
+class QuotaReset(Event, frozen=True, kw_only=True):
     """Somebody declared the rests of a provider over by hand."""
 
     provider: str
@@ -125,7 +187,7 @@ class QuotaReset(Event, frozen=True):
 # --- stream `cache` ------------------------------------------------------------------------------------------------
 
 
-class CacheCleared(Event, frozen=True):
+class CacheCleared(Event, frozen=True, kw_only=True):
     """All cached answers were dropped."""
 
     entries: int
@@ -134,7 +196,7 @@ class CacheCleared(Event, frozen=True):
 # --- streams `provider-…` ------------------------------------------------------------------------------------------
 
 
-class LoginExpired(Event, frozen=True):
+class LoginExpired(Event, frozen=True, kw_only=True):
     """The provider refused the login of this account. It is left out until the login is renewed, or for a while.
 
     `login` is a short hash of what the stored login looked like, to notice a new one.
@@ -146,7 +208,7 @@ class LoginExpired(Event, frozen=True):
     login: str = ""
 
 
-class LoginRestored(Event, frozen=True):
+class LoginRestored(Event, frozen=True, kw_only=True):
     """The account may be asked again: it has a "new_login", it is time for "another_try", or somebody said so ("by_hand")."""
 
     provider: str
@@ -154,7 +216,7 @@ class LoginRestored(Event, frozen=True):
     because: str = "new_login"
 
 
-class ProviderIneligible(Event, frozen=True):
+class ProviderIneligible(Event, frozen=True, kw_only=True):
     """The account may not use this provider. It is left out until its login changes (`login`: as in LoginExpired)."""
 
     provider: str
@@ -163,7 +225,7 @@ class ProviderIneligible(Event, frozen=True):
     login: str = ""
 
 
-class WorkerLost(Event, frozen=True):
+class WorkerLost(Event, frozen=True, kw_only=True):
     """A warm worker ended on its own. `exit_status` is the process's, or None for a connection."""
 
     provider: str
@@ -174,8 +236,8 @@ class WorkerLost(Event, frozen=True):
 # --- streams `request-…` -------------------------------------------------------------------------------------------
 
 
-class RouteTaken(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A candidate of the router, in the order in which it would be tried."""
+class RouteTaken(msgspec.Struct, frozen=True, array_like=True):
+    """A candidate of the router. In the log it is a list of these four, because there are several in every request."""
 
     provider: str
     account: str
@@ -183,8 +245,8 @@ class RouteTaken(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: int
 
 
-class RouteExcluded(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A route the router left out, and why. `reason` is one of a closed list of words."""
+class RouteExcluded(msgspec.Struct, frozen=True, array_like=True):
+    """A route the router left out, and why. `reason` is one of a closed list of words, `until` wall time in ms if it is known."""
 
     provider: str
     account: str
@@ -193,49 +255,53 @@ class RouteExcluded(msgspec.Struct, frozen=True, omit_defaults=True):
     until: int | None = None
 
 
-class RequestAccepted(Event, frozen=True):
-    """The gateway took a request on. `draw` is the random number that ordered `candidates`.
+class RequestAccepted(Event, frozen=True, kw_only=True):
+    """The gateway took a request on. `draw` is the random number that put `candidates` in the order in which they are tried.
 
-    `fingerprint` is an HMAC of the canonical prompt; `flight` is the flight that produces the answer ("" for a cached one);
-    `reserved_tokens` is held against the principal's budget until the request ends.
+    `fingerprint` is an HMAC of the canonical prompt; `flight` is the flight of another request that this one shares, "" for
+    its own (whose id is the request's) and for a cached answer; `reserved_tokens` is held against the principal's budget
+    until the request ends; `content` says that the text of prompt and answer is kept, outside the log.
     """
 
+    schema: ClassVar[int] = 2
+
     endpoint: str
-    model: str
-    stream: bool
-    pinned: bool
+    model: str = ""
+    stream: bool = False
+    pinned: bool = False
     fingerprint: str
     prompt_bytes: int
-    flight: str
-    candidates: list[RouteTaken]
-    exclusions: list[RouteExcluded]
+    flight: str = ""
+    candidates: list[RouteTaken] = []
+    exclusions: list[RouteExcluded] = []
     draw: int
     cache: str = "off"
     """"hit", "miss", or "off" where the cache was not asked"""
     reserved_tokens: int = 0
+    content: bool = False
 
 
-class RequestJoined(Event, frozen=True):
+class RequestJoined(Event, frozen=True, kw_only=True):
     """The request shares a flight that was already under way."""
 
     flight: str
 
 
-class RequestCompleted(Event, frozen=True):
+class RequestCompleted(Event, frozen=True, kw_only=True):
     """The whole answer is there. `usage` is what this request is charged: nothing for cached and joined ones."""
 
     provider: str
-    account: str
+    account: str = "default"
     model: str
-    finish: str
-    attempts: int
+    finish: str = "stop"
+    attempts: int = 1
     duration_ms: int
-    usage: Usage
+    usage: Usage = Usage()
     source: str = "flight"
     """"flight" (its own), "joined" (another request's flight) or "cache\""""
 
 
-class RequestFailed(Event, frozen=True):
+class RequestFailed(Event, frozen=True, kw_only=True):
     """No answer, or not a whole one. `code` is what the client was told; `blame` is client, provider, gateway or store.
 
     `provider`, `account` and `model` are those of the last attempt ("" when there was none).
@@ -250,14 +316,14 @@ class RequestFailed(Event, frozen=True):
     model: str = ""
 
 
-class RequestCancelled(Event, frozen=True):
+class RequestCancelled(Event, frozen=True, kw_only=True):
     """The answer was no longer wanted. `by` is "client" or "gateway" (at its stop)."""
 
     by: str
     duration_ms: int
 
 
-class RequestAbandoned(Event, frozen=True):
+class RequestAbandoned(Event, frozen=True, kw_only=True):
     """The gateway died while the request was open; found and closed at the next start."""
 
     flight: str = ""
@@ -266,56 +332,58 @@ class RequestAbandoned(Event, frozen=True):
 # --- streams `flight-…` --------------------------------------------------------------------------------------------
 
 
-class AttemptStarted(Event, frozen=True):
-    """A flight begins to try a route. `number` counts from 1 within the flight; `request` is the request that started it."""
+class AttemptStarted(Event, frozen=True, kw_only=True):
+    """A flight begins to try a route. `number` counts from 1 within the flight.
 
-    request: str
-    number: int
+    The events of a flight carry the request that started it as their correlation id.
+    """
+
+    number: int = 1
     provider: str
-    account: str
+    account: str = "default"
     model: str
 
 
-class AttemptSucceeded(Event, frozen=True):
-    """The route gave a whole answer. `usage` is what it cost, charged to `request` even if that one has left."""
+class AttemptSucceeded(Event, frozen=True, kw_only=True):
+    """The route gave a whole answer. `usage` is what it cost, charged to the request that started the flight even if that one has left.
 
-    request: str
-    number: int
+    `served_model` is what the provider called the model, where that is another name ("" = `model`).
+    """
+
+    number: int = 1
     provider: str
-    account: str
+    account: str = "default"
     model: str
-    served_model: str
-    finish: str
+    served_model: str = ""
+    finish: str = "stop"
     first_chunk_ms: int
     duration_ms: int
-    usage: Usage
+    usage: Usage = Usage()
 
 
-class AttemptFailed(Event, frozen=True):
+class AttemptFailed(Event, frozen=True, kw_only=True):
     """The route failed. `chunks` counts what had been passed on before; with more than 0 there is no further attempt."""
 
-    request: str
-    number: int
+    number: int = 1
     provider: str
-    account: str
+    account: str = "default"
     model: str
     kind: str
     evidence: str
-    chunks: int
+    chunks: int = 0
     duration_ms: int
     phase: str | None = None
     resets_at: int | None = None
 
 
-class AttemptCancelled(Event, frozen=True):
+class AttemptCancelled(Event, frozen=True, kw_only=True):
     """The attempt was stopped because nobody waits for its answer any more."""
 
-    request: str
-    number: int
+    number: int = 1
     provider: str
-    account: str
+    account: str = "default"
     model: str
-    chunks: int
+    chunks: int = 0
     duration_ms: int
 
 
@@ -323,6 +391,8 @@ TYPES: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
         GatewayStarted, GatewayStopped, ActorCrashed, ActorRestarted,
+        SnapshotTaken, LogArchived, EventSkipped, LogRestored,
+        ContentForgotten,
         KeyIssued, KeyRevoked,
         QuotaReported, QuotaExhausted, ProviderCooled, ProviderRestored, QuotaReset,
         CacheCleared,
@@ -333,13 +403,27 @@ TYPES: dict[str, type[Event]] = {
 }  # fmt: skip
 """The name in the log -> the struct. Names stay for ever; a renamed class keeps its old name here."""
 
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+"""A pure function from the fields of an event of one schema to those of the next."""
+
+
+def _accepted_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Routes were objects, whose fields could be left out where they had their default."""
+    return {
+        **fields,
+        "candidates": [[r["provider"], r["account"], r["model"], r["weight"]] for r in fields["candidates"]],
+        "exclusions": [
+            [r["provider"], r["account"], r["model"], r["reason"], r.get("until")] for r in fields["exclusions"]
+        ],
+    }
+
+
+UPCASTS: dict[tuple[str, int], Upcast] = {("RequestAccepted", 1): _accepted_1_to_2}
+"""(type, schema) -> the step to the next schema. Each is kept for ever, with a log in tests/golden that needs it."""
+
 _NAMES = {cls: name for name, cls in TYPES.items()}
-_DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in TYPES.items()}
+_READERS = {name: (cls.schema, msgspec.json.Decoder(cls), cls) for name, cls in TYPES.items()}
 _ENCODER = msgspec.json.Encoder(order="sorted")
-
-
-class UnknownEvent(LookupError):
-    """The log holds an event of a type or schema that this version cannot read."""
 
 
 class NewEvent(msgspec.Struct, frozen=True):
@@ -381,17 +465,48 @@ class RecordedEvent(msgspec.Struct, frozen=True):
     @property
     def fact(self) -> Event:
         """The fact itself, decoded anew at each call. Raises UnknownEvent."""
-        decoder = _DECODERS.get(self.type)
-        if decoder is None or self.schema != TYPES[self.type].schema:
-            raise UnknownEvent(
-                f"Position {self.position} holds a {self.type} of schema {self.schema}, which this version cannot read."
-            )
-        return decoder.decode(self.data)
+        return fact_of(self)
 
     @property
     def category(self) -> str:
         """What comes before the first `-` of the stream's name."""
         return self.stream.partition("-")[0]
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What folding needs of a recorded event: the fields of `RecordedEvent` without those that only the chain is for."""
+
+    position: int
+    stream: str
+    type: str
+    schema: int
+    recorded_at: int
+    principal: str
+    correlation_id: str
+    data: bytes | str
+
+    @property
+    def fact(self) -> Event:
+        """The fact itself, decoded anew at each call. Raises UnknownEvent."""
+        return fact_of(self)
+
+
+Recorded = RecordedEvent | Line
+"""An event that can be folded."""
+
+
+def fact_of(event: Recorded) -> Event:
+    """The fact in a recorded event, decoded anew at each call and brought to the present schema. Raises UnknownEvent."""
+    known = _READERS.get(event.type)
+    if known is None or not 1 <= event.schema <= known[0]:
+        raise UnknownEvent(event.position, event.type, event.schema)
+    newest, decoder, cls = known
+    if event.schema == newest:
+        return decoder.decode(event.data)
+    fields = msgspec.json.decode(event.data)
+    for schema in range(event.schema, newest):
+        fields = UPCASTS[event.type, schema](fields)
+    return msgspec.convert(fields, cls)
 
 
 def type_of(fact: Event) -> str:

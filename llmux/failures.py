@@ -279,6 +279,21 @@ class SchemaUnknown(StoreFailure):
     code = "schema_unknown"
 
 
+class UnknownEvent(StoreFailure):
+    """The log holds an event at `position` of a type or schema that this version cannot read."""
+
+    status = 500
+    code = "event_unknown"
+
+    def __init__(self, position: int, type: str, schema: int):
+        what = f"Position {position} holds a {printable(type, 60)} of schema {schema}, which this version cannot read."
+        super().__init__(
+            f"{what} Use the LLMux that wrote it or a newer one; or, if it does not matter, stop the gateway and type: "
+            f"llmux events skip {position} --reason '...'"
+        )
+        self.position = position
+
+
 class DirectoryInUse(StoreFailure):
     """Another gateway owns the data directory."""
 

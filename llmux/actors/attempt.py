@@ -26,7 +26,6 @@ class Attempt(msgspec.Struct):
     def _where(self) -> dict[str, object]:
         route = self.route
         return {
-            "request": self.request,
             "number": self.number,
             "provider": route.provider,
             "account": route.account,
@@ -42,7 +41,7 @@ class Attempt(msgspec.Struct):
     def succeeded(self, finish: Finish, now: float) -> AttemptSucceeded:
         return AttemptSucceeded(
             **self._where(),  # type: ignore[arg-type]
-            served_model=finish.model[:200],
+            served_model="" if finish.model == self.route.model else finish.model[:200],
             finish=finish.reason,
             first_chunk_ms=self.first_chunk_ms,
             duration_ms=self._since(now),

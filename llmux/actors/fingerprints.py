@@ -21,9 +21,9 @@ class Fingerprints:
         self._key = hmac.digest(secret, b"llmux fingerprint v1", "sha256")
 
     def of(self, wish: Wish) -> str:
-        """64 hex digits: equal for wishes whose answers are interchangeable, within one project."""
+        """32 hex digits: equal for wishes whose answers are interchangeable, within one project."""
         parts = (wish.principal.project, wish.provider, wish.model, wish.prompt)
-        return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()[:32]
 
 
 def install_secret(configured: str, directory: Path, clock: Clock) -> bytes:

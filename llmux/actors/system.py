@@ -172,20 +172,21 @@ class System:
         crew = Crew(
             self.settings, self.clock, self.journal, self.tracker, self.cache, self.providers, self._nursery.start_soon
         )
-        flight = Flight(self.clock.new_id(), fingerprint, routing, crew, self._landed)
-        request = self._request(wish, "flight", flight)
+        id = self.clock.new_id()  # of the flight and of the request that starts it
+        flight = Flight(id, fingerprint, routing, crew, self._landed)
+        request = self._request(id, wish, "flight", flight)
         flight.board(request)
         self._flights[flight.id] = flight
         if wish.use_cache:
             self._joinable[fingerprint] = flight
-        accepted = _accepted(wish, fingerprint, routing, flight.id, "miss" if wish.use_cache else "off")
+        accepted = _accepted(wish, fingerprint, routing, "", "miss" if wish.use_cache else "off")
         self._nursery.start_soon(flight.run, accepted)
         return request
 
-    def _request(self, wish: Wish, source: str, producer: Produces) -> Request:
+    def _request(self, id: str, wish: Wish, source: str, producer: Produces) -> Request:
         most_ms = self.settings.request_timeout_ms
         timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
-        return Request(self.clock.new_id(), wish, source, producer, self.clock, timeout_ms)
+        return Request(id, wish, source, producer, self.clock, timeout_ms)
 
     def _landed(self, flight: Flight) -> None:
         self._flights.pop(flight.id, None)
@@ -194,7 +195,7 @@ class System:
 
     def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
         assert self._nursery is not None
-        request = self._request(wish, "joined", flight)
+        request = self._request(self.clock.new_id(), wish, "joined", flight)
         flight.hold(request)
         accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss")
         self._nursery.start_soon(flight.join, request, accepted)
@@ -202,7 +203,7 @@ class System:
 
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         assert self._nursery is not None
-        request = self._request(wish, "cache", _Held(cached))
+        request = self._request(self.clock.new_id(), wish, "cache", _Held(cached))
         self._nursery.start_soon(self._serve_cached, request, cached, _accepted(wish, fingerprint, routing, "", "hit"))
         return request
 

@@ -139,6 +139,7 @@ class Settings(Struct, frozen=True):
         return {
             "default_provider": self.default_provider,
             "aliases": dict(self.aliases),
+            "order": list(self.providers),
             "providers": {
                 name: {
                     "kind": p.kind,

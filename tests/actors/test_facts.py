@@ -18,7 +18,7 @@ from llmux.prompts import Usage
 _names = st.sampled_from(["alpha", "beta"])
 _ids = st.sampled_from(["r1", "r2", "r3"])
 _where = {"provider": _names, "account": st.just("default"), "model": st.sampled_from(["m", "*"])}
-_attempt = {**_where, "request": _ids, "number": st.integers(1, 3)}
+_attempt = {**_where, "number": st.integers(1, 3)}
 _account = {"provider": _names, "account": st.just("default")}
 _one = st.integers(1, 9)
 _usage = st.builds(Usage, input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9))
@@ -47,6 +47,28 @@ FACTS = [
     ("gateway", events.GatewayStopped, {"reason": st.just("stop")}),
     ("gateway", events.ActorCrashed, {"actor": _names, "error": st.just("E")}),
     ("gateway", events.ActorRestarted, {"actor": _names, "restarts": st.integers(1, 3)}),
+    (
+        "log-snapshots",
+        events.SnapshotTaken,
+        {"through": _one, "file": st.just("f"), "sha256": st.just("00"), "state_schema": _one},
+    ),
+    (
+        "log-archives",
+        events.LogArchived,
+        {
+            "first": _one,
+            "through": _one,
+            "head": st.just("00"),
+            "file": st.just("f"),
+            "file_bytes": _one,
+            "sha256": st.just("00"),
+            "state_sha256": st.just("00"),
+            "state_schema": _one,
+        },
+    ),
+    ("log-skips", events.EventSkipped, {"skipped": _one, "reason": st.just("r")}),
+    ("log-restores", events.LogRestored, {"position": _one, "head": st.just("00")}),
+    ("content", events.ContentForgotten, {"scope": st.just("request"), "answers": _one, "request": _ids}),
     ("key", events.KeyIssued, {"key_id": _ids, "secret_sha256": st.just("00"), "user": _names, "project": _names}),
     ("key", events.KeyRevoked, {"key_id": _ids}),
     (
@@ -94,7 +116,7 @@ _steps = st.sampled_from(FACTS).flatmap(lambda row: st.tuples(st.just(row[0]), _
 
 
 def recorded(position: int, category: str, id: str, fact: events.Event) -> RecordedEvent:
-    stream = category if category in ("gateway", "cache") else f"{category}-{id}"
+    stream = category if category in ("gateway", "cache", "content") or "-" in category else f"{category}-{id}"
     return RecordedEvent(
         position,
         stream,

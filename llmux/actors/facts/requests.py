@@ -56,8 +56,9 @@ class _Draft:
 
 
 def _accepted(draft: _Draft, event: RecordedEvent, fact: RequestAccepted) -> None:
+    flight = fact.flight or ("" if fact.cache == "hit" else event.correlation_id)
     draft.open[event.correlation_id] = OpenRequest(
-        event.principal, fact.endpoint, fact.flight, event.recorded_at, fact.reserved_tokens
+        event.principal, fact.endpoint, flight, event.recorded_at, fact.reserved_tokens
     )
 
 
@@ -76,7 +77,7 @@ def _ends_as(count: str) -> Any:
 def _started(draft: _Draft, event: RecordedEvent, fact: AttemptStarted) -> None:
     flight = event.stream.partition("-")[2]
     draft.attempts[flight] = OpenAttempt(
-        fact.request, fact.number, fact.provider, fact.account, fact.model, event.recorded_at
+        event.correlation_id, fact.number, fact.provider, fact.account, fact.model, event.recorded_at
     )
 
 
