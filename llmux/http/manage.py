@@ -18,7 +18,7 @@ from quart import Response
 
 from llmux.actors.cache import ClearCache
 from llmux.actors.facts.providers import account_key
-from llmux.actors.facts.quotas import lasts
+from llmux.actors.facts.quotas import lasts, reset_at
 from llmux.actors.provider import Recheck
 from llmux.actors.quota_tracker import ResetQuota
 from llmux.failures import LLMuxError
@@ -44,22 +44,20 @@ class Which(msgspec.Struct, frozen=True):
 
 def register(door: Door, system: "System") -> None:
     """Opens the five routes."""
-    resets: dict[str, int] = {}
     """when the quotas of a provider were last reset by hand, in the life of this gateway"""
 
     async def quota() -> Response:
-        return json_response(quota_body(system, resets))
+        return json_response(quota_body(system))
 
     async def reset() -> Response:
         named = decoded(await body_bytes(), Which).provider
         provider = system.settings.provider_named(named) if named else ""
         await system.tracker.ask(ResetQuota(provider, current().principal.id))
-        resets.update(dict.fromkeys([provider] if provider else system.providers, system.clock.now()))
         async with trio.open_nursery() as looking:
             for name, actor in system.providers.items():
                 if provider in ("", name):
                     looking.start_soon(_look_again, actor)
-        return json_response({"success": True, "quotaState": _states(system, resets)})
+        return json_response({"success": True, "quotaState": _states(system)})
 
     async def tags() -> Response:
         return json_response({"models": [_tag(system, entry) for entry in system.models()]})
@@ -74,11 +72,11 @@ def register(door: Door, system: "System") -> None:
 # --- quotas ---------------------------------------------------------------------------------------------------------
 
 
-def quota_body(system: "System", resets: dict[str, int]) -> dict[str, Any]:
+def quota_body(system: "System") -> dict[str, Any]:
     """The quotas of all providers. `priority` is the rank by weight: 1 gets the most traffic."""
     by_weight = sorted(system.providers, key=lambda name: -system.settings.providers[name].weight)
     providers = {}
-    for name, state in _states(system, resets).items():
+    for name, state in _states(system).items():
         settings = system.settings.providers[name]
         providers[name] = {
             **state,
@@ -90,11 +88,11 @@ def quota_body(system: "System", resets: dict[str, int]) -> dict[str, Any]:
     return {"timestamp": iso(system.clock.now()), "providers": providers}
 
 
-def _states(system: "System", resets: dict[str, int]) -> dict[str, dict[str, Any]]:
-    return {name: _state(system, name, each, resets) for name, each in system.health().providers.items()}
+def _states(system: "System") -> dict[str, dict[str, Any]]:
+    return {name: _state(system, name, each) for name, each in system.health().providers.items()}
 
 
-def _state(system: "System", name: str, health: "ProviderHealth", resets: dict[str, int]) -> dict[str, Any]:
+def _state(system: "System", name: str, health: "ProviderHealth") -> dict[str, Any]:
     facts = system.facts
     keys = [account_key(name, account.name) for account in system.settings.providers[name].accounts]
     failures = [facts.providers[key].last_failure for key in keys if key in facts.providers]
@@ -103,7 +101,7 @@ def _state(system: "System", name: str, health: "ProviderHealth", resets: dict[s
         "lastError": next(filter(None, failures), None),
         "cooldownUntil": health.cooldown_until,
         "requestCount": health.request_count,
-        "lastReset": resets.get(name, facts.gateway.started_at),
+        "lastReset": reset_at(facts.quotas, name) or facts.gateway.started_at,
     }
 
 

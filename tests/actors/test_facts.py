@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmux import events
-from llmux.actors.facts import EMPTY, evolve, plain
+from llmux.actors.facts import EMPTY, evolve, load, plain
 from llmux.events import RecordedEvent, UnknownEvent, canonical, type_of
 from llmux.prompts import Usage
 
@@ -155,6 +155,28 @@ def test_facts_do_not_depend_on_how_the_log_is_cut_into_pages(history, cut):
 
 
 @given(histories)
+def test_facts_can_be_stored_and_loaded(history):
+    facts = evolve(EMPTY, history)
+    stored = json.loads(json.dumps(plain(facts)))
+    assert load(stored) == facts
+    assert plain(load(stored)) == plain(facts)
+
+
+def test_facts_that_an_older_version_stored_lack_what_is_new():
+    stored = plain(evolve(EMPTY, [recorded(1, "cache", "r1", events.CacheCleared(entries=1))]))
+    del stored["usage"]
+    del stored["gateway"]["stops"]
+    loaded = load(stored)
+    assert (loaded.position, loaded.usage, loaded.gateway.stops) == (1, EMPTY.usage, 0)
+
+
+@pytest.mark.parametrize("stored", [{}, {"position": "x"}, {"position": 1, "keys": []}, {"position": 1, "log": None}])
+def test_what_is_no_facts_is_not_loaded(stored):
+    with pytest.raises(ValueError, match="no facts"):
+        load(stored)
+
+
+@given(histories)
 def test_facts_never_change_once_they_are_published(history):
     middle = evolve(EMPTY, history[: len(history) // 2])
     before = json.dumps(plain(middle))
@@ -179,6 +201,13 @@ def test_an_unknown_event_stops_the_fold_with_its_position():
     unknown = RecordedEvent(2, "x", 0, "FromTheFuture", 1, "2", 0, "local", "", "", b"{}", b"", b"")
     with pytest.raises(UnknownEvent, match="osition 2"):
         evolve(EMPTY, [known, unknown])
+
+
+def test_an_unknown_event_that_somebody_skipped_means_nothing():
+    unknown = RecordedEvent(1, "x", 0, "FromTheFuture", 1, "2", 0, "local", "", "", b"{}", b"", b"")
+    known = recorded(2, "cache", "r1", events.CacheCleared(entries=1))
+    facts = evolve(EMPTY, [unknown, known], skipped={1})
+    assert (facts.position, facts.cache.cleared_at) == (2, 1002)
 
 
 def test_a_gap_in_the_log_is_not_folded_over():

@@ -1,6 +1,6 @@
 """All facts of all actors as one frozen value, and the one function that moves it forward."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,16 +11,37 @@ from llmux.actors.facts.keys import KEYS, Key
 from llmux.actors.facts.providers import PROVIDERS, Providers
 from llmux.actors.facts.quotas import QUOTAS, Quotas
 from llmux.actors.facts.requests import REQUESTS, Requests
-from llmux.actors.facts.small import CACHE, GATEWAY, SUPERVISOR, CacheFacts, Crashes, Gateway
-from llmux.events import RecordedEvent
+from llmux.actors.facts.small import (
+    CACHE,
+    CONTENT,
+    GATEWAY,
+    LOG,
+    SUPERVISOR,
+    CacheFacts,
+    Crashes,
+    Forgotten,
+    Gateway,
+    Log,
+)
+from llmux.actors.facts.usage import USAGE, Spending
+from llmux.events import Recorded, fact_of
+from llmux.failures import UnknownEvent
+
+SCHEMA = 1
+"""Counts up when facts mean something else than before: stored states of another number are folded anew.
+
+A new field with a default is no such change; it is, where old events would have given it another value."""
 
 FOLDS: dict[str, Fold] = {
     "gateway": GATEWAY,
+    "log": LOG,
     "keys": KEYS,
     "quotas": QUOTAS,
     "providers": PROVIDERS,
     "cache": CACHE,
+    "content": CONTENT,
     "requests": REQUESTS,
+    "usage": USAGE,
     "supervisor": SUPERVISOR,
 }
 
@@ -30,11 +51,14 @@ class Facts(msgspec.Struct, frozen=True):
 
     position: int
     gateway: Gateway
+    log: Log
     keys: PMap[str, Key]
     quotas: Quotas
     providers: Providers
     cache: CacheFacts
+    content: Forgotten
     requests: Requests
+    usage: Spending
     supervisor: PMap[str, Crashes]
 
 
@@ -46,10 +70,11 @@ for _name, _fold in FOLDS.items():
         _HANDLERS.setdefault(_type, []).append((_name, _handler))
 
 
-def evolve(facts: Facts, events: Iterable[RecordedEvent]) -> Facts:
+def evolve(facts: Facts, events: Iterable[Recorded], skipped: Collection[int] = ()) -> Facts:
     """The facts after `events`, which follow `facts.position` without a gap.
 
-    Total on known events; an event of an unknown type raises UnknownEvent with its position, and nothing has changed then.
+    Total on known events; an event of an unknown type raises UnknownEvent with its position, and nothing has changed then,
+    unless its position is among those that somebody has declared `skipped`.
     """
     drafts: dict[str, Any] = {}
     position = facts.position
@@ -57,12 +82,17 @@ def evolve(facts: Facts, events: Iterable[RecordedEvent]) -> Facts:
         if event.position != position + 1:
             raise ValueError(f"the event at position {event.position} does not follow {position}")
         position = event.position
-        handlers = _HANDLERS.get(event.type)
-        fact = event.fact  # also where nobody handles it: an unknown event must not pass in silence
-        for name, handler in handlers or ():
-            if name not in drafts:
-                drafts[name] = FOLDS[name].thaw(getattr(facts, name))
-            handler(drafts[name], event, fact)
+        try:
+            fact = fact_of(event)  # also where nobody handles it: an unknown event must not pass in silence
+        except UnknownEvent:
+            if position in skipped:
+                continue
+            raise
+        for name, handler in _HANDLERS.get(event.type, ()):
+            draft = drafts.get(name)
+            if draft is None:
+                draft = drafts[name] = FOLDS[name].thaw(getattr(facts, name))
+            handler(draft, event, fact)
     frozen = {name: FOLDS[name].freeze(draft) for name, draft in drafts.items()}
     return msgspec.structs.replace(facts, position=position, **frozen)
 
@@ -70,3 +100,12 @@ def evolve(facts: Facts, events: Iterable[RecordedEvent]) -> Facts:
 def plain(facts: Facts) -> dict[str, Any]:
     """The facts as JSON can hold them: equal facts give equal text, whatever the hash seed."""
     return {"position": facts.position, **{name: fold.plain(getattr(facts, name)) for name, fold in FOLDS.items()}}
+
+
+def load(stored: Mapping[str, Any]) -> Facts:
+    """The facts that `plain` was given; what was not stored yet is empty. Raises ValueError for what is no such value."""
+    try:
+        loaded = {name: fold.load(stored[name]) for name, fold in FOLDS.items() if name in stored}
+        return msgspec.structs.replace(EMPTY, position=msgspec.convert(stored["position"], int), **loaded)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"these are no facts: {type(error).__name__}") from error

@@ -1,11 +1,9 @@
 """The keys that were issued, by id."""
 
-from typing import Any
-
 import msgspec
 
-from llmux.actors.facts.fold import of_map
-from llmux.events import KeyIssued, KeyRevoked, RecordedEvent
+from llmux.actors.facts.fold import Draft, change, of_map
+from llmux.events import KeyIssued, KeyRevoked, Recorded
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -18,17 +16,26 @@ class Key(msgspec.Struct, frozen=True):
     label: str
     issued_at: int
     revoked_at: int | None = None
+    record_content: bool = False
 
 
-def _issued(draft: Any, event: RecordedEvent, fact: KeyIssued) -> None:
-    draft[fact.key_id] = Key(
-        fact.key_id, fact.secret_sha256, fact.user, fact.project, fact.label, issued_at=event.recorded_at
+def _issued(draft: Draft[Key], event: Recorded, fact: KeyIssued) -> None:
+    key = Key(
+        fact.key_id,
+        fact.secret_sha256,
+        fact.user,
+        fact.project,
+        fact.label,
+        issued_at=event.recorded_at,
+        record_content=fact.record_content,
     )
+    draft.put(fact.key_id, key)
 
 
-def _revoked(draft: Any, event: RecordedEvent, fact: KeyRevoked) -> None:
-    if fact.key_id in draft:
-        draft[fact.key_id] = msgspec.structs.replace(draft[fact.key_id], revoked_at=event.recorded_at)
+def _revoked(draft: Draft[Key], event: Recorded, fact: KeyRevoked) -> None:
+    key = draft.own(fact.key_id)
+    if key is not None:
+        change(key, "revoked_at", event.recorded_at)
 
 
-KEYS = of_map({"KeyIssued": _issued, "KeyRevoked": _revoked})
+KEYS = of_map(Key, {"KeyIssued": _issued, "KeyRevoked": _revoked})

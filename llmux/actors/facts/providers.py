@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 from pyrsistent import PMap
 
-from llmux.actors.facts.fold import of_map
+from llmux.actors.facts.fold import Draft, Handler, change, of_map
 from llmux.events import (
     AttemptFailed,
     AttemptStarted,
@@ -13,7 +13,7 @@ from llmux.events import (
     LoginExpired,
     LoginRestored,
     ProviderIneligible,
-    RecordedEvent,
+    Recorded,
     WorkerLost,
 )
 
@@ -32,6 +32,7 @@ class ProviderFacts(msgspec.Struct, frozen=True):
     answers_ms: int = 0
     failures: int = 0
     last_failure: str = ""
+    last_failure_at: int | None = None
     workers_lost: int = 0
 
 
@@ -43,70 +44,61 @@ def account_key(provider: str, account: str) -> str:
     return f"{provider}/{account}"
 
 
-def _old(draft: Any, fact: Any) -> ProviderFacts:
+def _own(draft: Draft[ProviderFacts], fact: Any) -> ProviderFacts:
     key = account_key(fact.provider, fact.account)
-    found: ProviderFacts = draft[key] if key in draft else ProviderFacts(fact.provider, fact.account)
-    return found
+    return draft.own(key) or draft.put(key, ProviderFacts(fact.provider, fact.account))
 
 
-def _put(draft: Any, facts: ProviderFacts, **changes: Any) -> None:
-    draft[account_key(facts.provider, facts.account)] = msgspec.structs.replace(facts, **changes)
+def _refused(why: str) -> Handler:
+    def refused(draft: Draft[ProviderFacts], event: Recorded, fact: LoginExpired | ProviderIneligible) -> None:
+        own = _own(draft, fact)
+        change(own, "refused", why)
+        change(own, "refused_evidence", fact.evidence)
+        change(own, "refused_login", fact.login)
+        change(own, "refused_at", event.recorded_at)
+
+    return refused
 
 
-def _expired(draft: Any, event: RecordedEvent, fact: LoginExpired) -> None:
-    _put(
-        draft,
-        _old(draft, fact),
-        refused="logged_out",
-        refused_evidence=fact.evidence,
-        refused_login=fact.login,
-        refused_at=event.recorded_at,
-    )
+def _restored(draft: Draft[ProviderFacts], event: Recorded, fact: LoginRestored) -> None:
+    own = _own(draft, fact)
+    for field in ("refused", "refused_evidence", "refused_login"):
+        change(own, field, "")
+    change(own, "refused_at", None)
 
 
-def _ineligible(draft: Any, event: RecordedEvent, fact: ProviderIneligible) -> None:
-    _put(
-        draft,
-        _old(draft, fact),
-        refused="ineligible",
-        refused_evidence=fact.evidence,
-        refused_login=fact.login,
-        refused_at=event.recorded_at,
-    )
+def _started(draft: Draft[ProviderFacts], event: Recorded, fact: AttemptStarted) -> None:
+    own = _own(draft, fact)
+    change(own, "attempts", own.attempts + 1)
 
 
-def _restored(draft: Any, event: RecordedEvent, fact: LoginRestored) -> None:
-    _put(draft, _old(draft, fact), refused="", refused_evidence="", refused_login="", refused_at=None)
+def _succeeded(draft: Draft[ProviderFacts], event: Recorded, fact: AttemptSucceeded) -> None:
+    own = _own(draft, fact)
+    change(own, "answers", own.answers + 1)
+    change(own, "answers_ms", own.answers_ms + fact.duration_ms)
 
 
-def _started(draft: Any, event: RecordedEvent, fact: AttemptStarted) -> None:
-    old = _old(draft, fact)
-    _put(draft, old, attempts=old.attempts + 1)
+def _failed(draft: Draft[ProviderFacts], event: Recorded, fact: AttemptFailed) -> None:
+    own = _own(draft, fact)
+    change(own, "failures", own.failures + 1)
+    change(own, "last_failure", fact.kind)
+    change(own, "last_failure_at", event.recorded_at)
 
 
-def _succeeded(draft: Any, event: RecordedEvent, fact: AttemptSucceeded) -> None:
-    old = _old(draft, fact)
-    _put(draft, old, answers=old.answers + 1, answers_ms=old.answers_ms + fact.duration_ms)
-
-
-def _failed(draft: Any, event: RecordedEvent, fact: AttemptFailed) -> None:
-    old = _old(draft, fact)
-    _put(draft, old, failures=old.failures + 1, last_failure=fact.kind)
-
-
-def _lost(draft: Any, event: RecordedEvent, fact: WorkerLost) -> None:
-    old = _old(draft, fact)
-    _put(draft, old, workers_lost=old.workers_lost + 1)
+def _lost(draft: Draft[ProviderFacts], event: Recorded, fact: WorkerLost) -> None:
+    own = _own(draft, fact)
+    change(own, "workers_lost", own.workers_lost + 1)
 
 
 PROVIDERS = of_map(
+    ProviderFacts,
     {
-        "LoginExpired": _expired,
-        "ProviderIneligible": _ineligible,
+        "LoginExpired": _refused("logged_out"),
+        "ProviderIneligible": _refused("ineligible"),
         "LoginRestored": _restored,
         "AttemptStarted": _started,
         "AttemptSucceeded": _succeeded,
         "AttemptFailed": _failed,
         "WorkerLost": _lost,
-    }
+    },
 )

@@ -5,18 +5,20 @@ from typing import Any
 import msgspec
 from pyrsistent import PMap
 
-from llmux.actors.facts.fold import of_map
+from llmux.actors.facts.fold import Draft, change, of_map
 from llmux.events import (
     ProviderCooled,
     ProviderRestored,
     QuotaExhausted,
     QuotaReported,
     QuotaReset,
-    RecordedEvent,
+    Recorded,
 )
 
 ACCOUNT_WIDE = "*"
 """stands for the model where a quota or a rest covers every model of an account"""
+
+EVERY_ACCOUNT = "*"
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -46,6 +48,8 @@ class Quota(msgspec.Struct, frozen=True):
     model: str
     windows: dict[str, Window] = {}
     rest: Rest | None = None
+    reset_at: int | None = None
+    """when somebody last declared all rests of the provider over by hand (only where account and model are "*")"""
 
 
 Quotas = PMap[str, Quota]
@@ -54,6 +58,12 @@ Quotas = PMap[str, Quota]
 def quota_key(provider: str, account: str, model: str) -> str:
     """The key of these facts in the map."""
     return f"{provider}/{account}/{model}"
+
+
+def reset_at(quotas: "Quotas", provider: str) -> int | None:
+    """When somebody last declared the rests of the provider over by hand (wall time in ms), or None."""
+    quota = quotas.get(quota_key(provider, EVERY_ACCOUNT, ACCOUNT_WIDE))
+    return None if quota is None else quota.reset_at
 
 
 CLOCK_SLACK_MS = 60_000
@@ -74,44 +84,50 @@ def lasts(rest: Rest, now: int) -> bool:
     return rest.since - CLOCK_SLACK_MS <= now < rest.until
 
 
-def _change(draft: Any, fact: Any, **changes: Any) -> None:
+def _own(draft: Draft[Quota], fact: Any) -> Quota:
     key = quota_key(fact.provider, fact.account, fact.model)
-    old = draft[key] if key in draft else Quota(fact.provider, fact.account, fact.model)
-    draft[key] = msgspec.structs.replace(old, **changes)
+    return draft.own(key) or draft.put(key, Quota(fact.provider, fact.account, fact.model))
 
 
-def _reported(draft: Any, event: RecordedEvent, fact: QuotaReported) -> None:
-    key = quota_key(fact.provider, fact.account, fact.model)
-    windows = dict(draft[key].windows) if key in draft else {}
-    windows[fact.window] = Window(fact.status, fact.used_percent, fact.resets_at, event.recorded_at)
-    _change(draft, fact, windows=windows)
+def _reported(draft: Draft[Quota], event: Recorded, fact: QuotaReported) -> None:
+    quota = _own(draft, fact)
+    window = Window(fact.status, fact.used_percent, fact.resets_at, event.recorded_at)
+    change(quota, "windows", {**quota.windows, fact.window: window})
 
 
-def _exhausted(draft: Any, event: RecordedEvent, fact: QuotaExhausted) -> None:
+def _exhausted(draft: Draft[Quota], event: Recorded, fact: QuotaExhausted) -> None:
     rest = Rest("quota_exhausted", fact.evidence, event.recorded_at, fact.until, fact.resets_at)
-    _change(draft, fact, rest=rest)
+    change(_own(draft, fact), "rest", rest)
 
 
-def _cooled(draft: Any, event: RecordedEvent, fact: ProviderCooled) -> None:
-    _change(draft, fact, rest=Rest(fact.kind, fact.evidence, event.recorded_at, fact.until))
+def _cooled(draft: Draft[Quota], event: Recorded, fact: ProviderCooled) -> None:
+    change(_own(draft, fact), "rest", Rest(fact.kind, fact.evidence, event.recorded_at, fact.until))
 
 
-def _restored(draft: Any, event: RecordedEvent, fact: ProviderRestored) -> None:
-    _change(draft, fact, rest=None)
+def _restored(draft: Draft[Quota], event: Recorded, fact: ProviderRestored) -> None:
+    change(_own(draft, fact), "rest", None)
 
 
-def _reset(draft: Any, event: RecordedEvent, fact: QuotaReset) -> None:
-    for key, quota in draft.persistent().items():
-        if quota.provider == fact.provider and quota.rest is not None:
-            draft[key] = msgspec.structs.replace(quota, rest=None)
+def _reset(draft: Draft[Quota], event: Recorded, fact: QuotaReset) -> None:
+    for key in draft:
+        quota = draft.get(key)
+        if quota is not None and quota.provider == fact.provider and (own := draft.own(key)) is not None:
+            change(own, "rest", None)
+    key = quota_key(fact.provider, EVERY_ACCOUNT, ACCOUNT_WIDE)
+    change(
+        draft.own(key) or draft.put(key, Quota(fact.provider, EVERY_ACCOUNT, ACCOUNT_WIDE)),
+        "reset_at",
+        event.recorded_at,
+    )
 
 
 QUOTAS = of_map(
+    Quota,
     {
         "QuotaReported": _reported,
         "QuotaExhausted": _exhausted,
         "ProviderCooled": _cooled,
         "ProviderRestored": _restored,
         "QuotaReset": _reset,
-    }
+    },
 )

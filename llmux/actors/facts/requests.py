@@ -5,12 +5,8 @@ from typing import Any
 import msgspec
 from pyrsistent import PMap, pmap
 
-from llmux.actors.facts.fold import Fold
-from llmux.events import (
-    AttemptStarted,
-    RecordedEvent,
-    RequestAccepted,
-)
+from llmux.actors.facts.fold import Draft, Fold, Handler, load_map, plain_map
+from llmux.events import AttemptStarted, Recorded, RequestAccepted
 
 
 class OpenRequest(msgspec.Struct, frozen=True):
@@ -47,52 +43,61 @@ class Requests(msgspec.Struct, frozen=True):
 
 class _Draft:
     def __init__(self, facts: Requests):
-        self.open: Any = facts.open.evolver()
-        self.attempts: Any = facts.attempts.evolver()
-        self.counts = {name: getattr(facts, name) for name in ("completed", "failed", "cancelled", "abandoned")}
+        self.open = Draft(facts.open)
+        self.attempts = Draft(facts.attempts)
+        self.counts = {name: getattr(facts, name) for name in _COUNTS}
 
     def frozen(self) -> Requests:
-        return Requests(self.open.persistent(), self.attempts.persistent(), **self.counts)
+        return Requests(self.open.frozen(), self.attempts.frozen(), **self.counts)
 
 
-def _accepted(draft: _Draft, event: RecordedEvent, fact: RequestAccepted) -> None:
-    flight = fact.flight or ("" if fact.cache == "hit" else event.correlation_id)
-    draft.open[event.correlation_id] = OpenRequest(
-        event.principal, fact.endpoint, flight, event.recorded_at, fact.reserved_tokens
+_COUNTS = ("completed", "failed", "cancelled", "abandoned")
+
+
+def flight_of(event: Recorded, fact: RequestAccepted) -> str:
+    """The id of the flight that answers the request; "" when the answer came from the cache."""
+    return fact.flight or ("" if fact.cache == "hit" else event.correlation_id)
+
+
+def _accepted(draft: _Draft, event: Recorded, fact: RequestAccepted) -> None:
+    request = OpenRequest(
+        event.principal, fact.endpoint, flight_of(event, fact), event.recorded_at, fact.reserved_tokens
     )
+    draft.open.put(event.correlation_id, request)
 
 
-def _ends_as(count: str) -> Any:
-    def ended(draft: _Draft, event: RecordedEvent, fact: Any) -> None:
-        if event.correlation_id in draft.open:
-            flight = draft.open[event.correlation_id].flight
-            if count == "abandoned" and flight in draft.attempts:
-                del draft.attempts[flight]
-            del draft.open[event.correlation_id]
+def _ends_as(count: str) -> Handler:
+    def ended(draft: _Draft, event: Recorded, fact: Any) -> None:
+        if count == "abandoned":
+            request = draft.open.get(event.correlation_id)
+            draft.attempts.drop(request.flight if request is not None else "")
+        draft.open.drop(event.correlation_id)
         draft.counts[count] += 1
 
     return ended
 
 
-def _started(draft: _Draft, event: RecordedEvent, fact: AttemptStarted) -> None:
-    flight = event.stream.partition("-")[2]
-    draft.attempts[flight] = OpenAttempt(
-        event.correlation_id, fact.number, fact.provider, fact.account, fact.model, event.recorded_at
-    )
+def _flight(event: Recorded) -> str:
+    return event.stream.partition("-")[2]
 
 
-def _attempt_ended(draft: _Draft, event: RecordedEvent, fact: Any) -> None:
-    flight = event.stream.partition("-")[2]
-    if flight in draft.attempts:
-        del draft.attempts[flight]
+def _started(draft: _Draft, event: Recorded, fact: AttemptStarted) -> None:
+    attempt = OpenAttempt(event.correlation_id, fact.number, fact.provider, fact.account, fact.model, event.recorded_at)
+    draft.attempts.put(_flight(event), attempt)
+
+
+def _attempt_ended(draft: _Draft, event: Recorded, fact: Any) -> None:
+    draft.attempts.drop(_flight(event))
 
 
 def _plain(facts: Requests) -> Any:
-    return {
-        **{name: getattr(facts, name) for name in ("completed", "failed", "cancelled", "abandoned")},
-        "open": {key: msgspec.to_builtins(facts.open[key]) for key in sorted(facts.open)},
-        "attempts": {key: msgspec.to_builtins(facts.attempts[key]) for key in sorted(facts.attempts)},
-    }
+    counts = {name: getattr(facts, name) for name in _COUNTS}
+    return {**counts, "open": plain_map(facts.open), "attempts": plain_map(facts.attempts)}
+
+
+def _load(plain: Any) -> Requests:
+    counts = {name: plain.get(name, 0) for name in _COUNTS}
+    return Requests(load_map(plain["open"], OpenRequest), load_map(plain["attempts"], OpenAttempt), **counts)
 
 
 REQUESTS = Fold(
@@ -100,6 +105,7 @@ REQUESTS = Fold(
     thaw=_Draft,
     freeze=_Draft.frozen,
     plain=_plain,
+    load=_load,
     handlers={
         "RequestAccepted": _accepted,
         "RequestCompleted": _ends_as("completed"),
