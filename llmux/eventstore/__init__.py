@@ -3,6 +3,7 @@
 from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
 from llmux.eventstore.chain import EMPTY, GENESIS, Head
 from llmux.eventstore.lock import is_owned, own_directory
+from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader, open_reader
 from llmux.eventstore.sqlite import FILE
 from llmux.eventstore.store import Store, StoreStatistics, open_store
@@ -19,6 +20,7 @@ __all__ = [
     "Append",
     "Appended",
     "Head",
+    "Origin",
     "Outcome",
     "Reader",
     "Store",

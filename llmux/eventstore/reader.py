@@ -2,24 +2,26 @@
 
 import errno
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llmux.config import Limits
-from llmux.events import RecordedEvent
+from llmux.events import Line, RecordedEvent
 from llmux.eventstore import sqlite
 from llmux.eventstore.append import NO_STREAM
 from llmux.eventstore.chain import Head
-from llmux.eventstore.table import EVENTS, REVISION, event_of, query
+from llmux.eventstore.origin import Origin, origin_of
+from llmux.eventstore.table import EVENTS, LINES, REVISION, ROWS, event_of, line_of, packed_stream, query
 from llmux.eventstore.thread import LoopThread, open_thread
 from llmux.failures import SchemaUnknown, StoreFailure, printable
 
 T = TypeVar("T")
+POSITION_MAX = 2**63 - 1
 
 
 class Reader:
@@ -77,13 +79,30 @@ class Reader:
 
         return await self._ask(page)
 
+    async def lines(self, *, limit: int, after: int = 0, until: int | None = None) -> list[Line]:
+        """At most `limit` events with `after` < position <= `until`, as folding needs them. Raises LogDamaged.
+
+        Not for a wish from outside: a page may be larger than `read_rows_max`, and it is made at one go.
+        """
+        end = POSITION_MAX if until is None else until
+        rows = await self._ask(lambda connection: sqlite.rows_of(connection, LINES, (after, end, limit)))
+        return [line_of(row) for row in rows]
+
+    async def rows(self, *, limit: int, after: int, until: int) -> Sequence[Any]:
+        """The same events with all columns, as they are stored."""
+        return await self._ask(lambda connection: sqlite.rows_of(connection, ROWS, (after, until, limit)))
+
+    async def origin(self) -> Origin:
+        """What the events of the file follow."""
+        return await self._ask(origin_of)
+
     async def version(self, stream: str) -> int:
         """The version of the stream's last event, or NO_STREAM."""
 
         async def last(connection: AsyncConnection) -> int:
-            chosen = select(func.max(EVENTS.c.version)).where(EVENTS.c.stream == stream)
+            chosen = select(func.max(EVENTS.c.version)).where(EVENTS.c.stream == packed_stream(stream))
             found = (await connection.execute(chosen)).scalar_one()
-            return NO_STREAM if found is None else int(found)
+            return (await origin_of(connection)).streams.get(stream, NO_STREAM) if found is None else int(found)
 
         return await self._ask(last)
 
@@ -97,7 +116,11 @@ class Reader:
 
     async def version_gap(self, after: int, until: int) -> int | None:
         """The first position in `after` < position <= `until` whose version does not follow the one before, or None."""
-        return await self._ask(lambda connection: sqlite.version_gap(connection, after, until))
+
+        async def look(connection: AsyncConnection) -> int | None:
+            return await sqlite.version_gap(connection, after, until, (await origin_of(connection)).streams)
+
+        return await self._ask(look)
 
     async def integrity(self) -> str:
         """What SQLite's check of the whole file, indices included, finds first: "ok" when all is well."""

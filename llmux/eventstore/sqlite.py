@@ -3,9 +3,8 @@
 Nothing else in this package is particular to SQLite.
 """
 
-import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from llmux.config import Limits
 from llmux.eventstore.chain import EMPTY, Head
-from llmux.eventstore.table import packed
+from llmux.eventstore.table import packed, packed_stream, unpacked_stream
 from llmux.failures import LogDamaged, StoreFailure, StoreFull
 
 FILE = "events.db"
@@ -69,6 +68,14 @@ async def head_of(connection: AsyncConnection) -> Head:
     return Head(row.position, row.hash) if row is not None else EMPTY
 
 
+async def rows_of(connection: AsyncConnection, statement: str, parameters: tuple[Any, ...]) -> Sequence[Any]:
+    """All rows of a statement, in one call of the driver: large pages cost twice as much through SQLAlchemy's own rows."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    if not isinstance(driver, aiosqlite.Connection):
+        raise TypeError("the engine of the event log is not one of aiosqlite")
+    return list(await driver.execute_fetchall(statement, parameters))
+
+
 async def ends(connection: AsyncConnection) -> tuple[int, int]:
     """The last position there is, and the last position there ever was (SQLite keeps count), seen at one moment."""
     found = await connection.exec_driver_sql(
@@ -79,16 +86,28 @@ async def ends(connection: AsyncConnection) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-async def version_gap(connection: AsyncConnection, after: int, until: int) -> int | None:
-    """The first position in `after` < position <= `until` that does not follow its stream's version before, or None."""
-    found = await connection.exec_driver_sql(
-        "SELECT min(position) FROM events AS event WHERE position > ? AND position <= ? AND version <> 0 AND NOT EXISTS "
-        "(SELECT 1 FROM events AS earlier WHERE earlier.stream = event.stream "
-        "AND earlier.version = event.version - 1 AND earlier.position < event.position)",
-        (after, until),
-    )
-    position: int | None = found.scalar_one()
-    return position
+_VERSION_GAPS = """
+SELECT position, version, before, stream FROM (
+    SELECT position, version, stream, lag(version) OVER same AS before, lag(position) OVER same AS earlier
+    FROM events WINDOW same AS (PARTITION BY stream ORDER BY version)
+) WHERE position > ? AND position <= ? AND CASE WHEN before IS NULL THEN version <> 0
+    ELSE version <> before + 1 OR earlier > position END
+ORDER BY position
+"""
+
+
+async def version_gap(
+    connection: AsyncConnection, after: int, until: int, went_before: Mapping[str, int]
+) -> int | None:
+    """The first position in `after` < position <= `until` that does not follow its stream's version before, or None.
+
+    `went_before` holds the last versions of streams whose earlier events are not in the table.
+    """
+    found: Iterable[Any] = await connection.exec_driver_sql(_VERSION_GAPS, (after, until))
+    for position, version, before, stream in found:
+        if before is not None or went_before.get(unpacked_stream(stream)) != version - 1:
+            return int(position)
+    return None
 
 
 async def integrity(connection: AsyncConnection) -> str:
@@ -100,15 +119,15 @@ async def integrity(connection: AsyncConnection) -> str:
 _LOOK_UP = """
 SELECT 'head', position, hash FROM (SELECT position, hash FROM events ORDER BY position DESC LIMIT 1)
 UNION ALL
-SELECT 'stream', (SELECT max(version) FROM events WHERE stream = wanted.value), wanted.value FROM json_each(?) AS wanted
+SELECT 'stream', (SELECT max(version) FROM events WHERE stream = wanted.column1), wanted.column1 FROM (VALUES {names}) AS wanted
 UNION ALL
-SELECT 'repeated', position, NULL FROM events WHERE event_id IN ({places})
+SELECT 'repeated', position, NULL FROM events WHERE event_id IN ({ids})
 """
 
 
 @lru_cache(maxsize=128)
-def _look_up(ids: int) -> str:
-    return _LOOK_UP.format(places=", ".join("?" * ids))
+def _look_up(streams: int, ids: int) -> str:
+    return _LOOK_UP.format(names=", ".join(["(?)"] * streams), ids=", ".join("?" * ids))
 
 
 async def look_up(
@@ -117,15 +136,16 @@ async def look_up(
     """All that an append has to know, in one statement: the head, the versions of the streams that exist, and the
     positions of the events that have one of `ids`.
     """
-    parameters = (json.dumps(list(streams)), *(packed(id) for id in ids))
+    names = list(streams) or [""]
+    parameters = (*map(packed_stream, names), *map(packed, ids))
     head, versions, positions = EMPTY, {}, []
-    for what, number, value in await connection.execute_fetchall(_look_up(len(ids)), parameters):
+    for what, number, value in await connection.execute_fetchall(_look_up(len(names), len(ids)), parameters):
         if what == "head":
             head = Head(number, value)
         elif what == "repeated":
             positions.append(number)
         elif number is not None:
-            versions[value] = number
+            versions[unpacked_stream(value)] = number
     return head, versions, positions
 
 

@@ -1,28 +1,29 @@
 """The table of events: its columns, how an event becomes a row and a row an event, and how events are asked for.
 
 Ids are UUIDs nearly always, and four of them stand in every row and index entry: as 16 bytes instead of 36 characters they
-save about 80 bytes an event. What is no UUID in its canonical form is stored as the text it is. The hash chain covers the
-text in either case, so this is a matter of storage only.
+save about 80 bytes an event. The name of a stream that ends with a UUID is shortened likewise. What is no UUID in its
+canonical form is stored as the text it is. The hash chain covers the text in either case: this is a matter of storage only.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Select, Table, Text, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import NullType
 
-from llmux.events import RecordedEvent
+from llmux.events import Line, RecordedEvent
 from llmux.failures import LogDamaged
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision of the schema that this package reads and writes; `llmux.migrations` brings a file there."""
 
 EVENTS = Table(
     "events",
     MetaData(),
     Column("position", Integer, primary_key=True),
-    Column("stream", Text),
+    Column("stream", NullType),
     Column("version", Integer),
     Column("type", Text),
     Column("schema", Integer),
@@ -59,15 +60,45 @@ def unpacked(stored: bytes | str) -> str:
         return stored
     if len(stored) != 16:
         raise ValueError("an id of a wrong length")
+    return uuid_text(stored)
+
+
+def uuid_text(stored: bytes) -> str:
+    """16 bytes as a UUID is written."""
     digits = stored.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+recent_text = lru_cache(maxsize=1024)(uuid_text)
+"""The same, for ids that stand in several events that follow each other."""
+
+
+def packed_stream(stream: str) -> bytes | str:
+    """The name of a stream as it is stored: `category-` and 16 bytes where it ends with a UUID, else the text itself."""
+    if len(stream) > 37 and stream[-37] == "-":
+        id = packed(stream[-36:])
+        if isinstance(id, bytes):
+            return stream[:-36].encode() + id
+    return stream
+
+
+def unpacked_stream(stored: bytes | str) -> str:
+    """The name that `packed_stream` stored."""
+    if isinstance(stored, str):
+        return stored
+    if len(stored) < 18 or stored[-17] != _DASH:
+        raise ValueError("no name of a stream")
+    return stored[:-16].decode() + recent_text(stored[-16:])
+
+
+_DASH = ord("-")
 
 
 def row_of(event: RecordedEvent) -> tuple[Any, ...]:
     """The event as a row for `INSERT`."""
     return (
         event.position,
-        event.stream,
+        packed_stream(event.stream),
         event.version,
         event.type,
         event.schema,
@@ -88,7 +119,7 @@ def event_of(row: Any) -> RecordedEvent:
     try:
         return RecordedEvent(
             position,
-            stream,
+            unpacked_stream(stream),
             version,
             type,
             schema,
@@ -101,6 +132,30 @@ def event_of(row: Any) -> RecordedEvent:
             prev,
             hash,
         )
+    except (TypeError, ValueError, AttributeError):
+        raise LogDamaged(f"The row of position {position} is malformed.", position) from None
+
+
+LINES = (
+    "SELECT position, stream, type, schema, recorded_at, principal, correlation_id, data FROM events "
+    "WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+)
+"""What folding needs of the events (parameters: after, until, limit)."""
+
+
+ROWS = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+"""The same events with all columns."""
+
+
+def line_of(row: Any) -> Line:
+    """The line in a row of `LINES`. Raises LogDamaged when the row cannot be one."""
+    position, stream, type, schema, at, principal, correlation, data = row
+    try:
+        if stream.__class__ is bytes:
+            stream = unpacked_stream(stream)
+        if correlation.__class__ is bytes:
+            correlation = recent_text(correlation) if len(correlation) == 16 else unpacked(correlation)
+        return Line(position, stream, type, schema, at, principal, correlation, data)
     except (TypeError, ValueError, AttributeError):
         raise LogDamaged(f"The row of position {position} is malformed.", position) from None
 
@@ -129,4 +184,4 @@ def query(
     if stream is None:
         return chosen.order_by(column.position)
     # within a stream both orders are the same, and this one is the index's own
-    return chosen.where(column.stream == stream).order_by(column.version)
+    return chosen.where(column.stream == packed_stream(stream)).order_by(column.version)

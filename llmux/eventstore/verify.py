@@ -33,11 +33,11 @@ async def verify(
     if not 1 <= first <= last + 1:
         raise ValueError(f"the log has positions 1 to {last}; there is no {first}")
     head = await _before(reader, first)
+    gap = await reader.version_gap(head.position, last)
     while head.position < last:
         page = await _page(reader, head.position, last)
         if not page:
             raise LogDamaged(f"Position {head.position + 1} is missing.", head.position + 1)
-        gap = await reader.version_gap(head.position, page[-1].position)
         for event in page:
             head = _next(head, event, key)
             if event.position == gap:

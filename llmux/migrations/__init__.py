@@ -15,6 +15,7 @@ from llmux.failures import ConfigurationWrong, LogDamaged, SchemaUnknown, StoreF
 __all__ = ["newest", "upgrade"]
 
 LOCK_WAIT_SECONDS_MAX = 30
+_INCREMENTAL = 2
 
 
 def newest() -> str:
@@ -40,6 +41,7 @@ def upgrade(path: Path) -> str:
     )
     try:
         with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")  # in an empty file; archiving returns space
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # kept in the file; cannot be set in a transaction
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
             connection.exec_driver_sql("BEGIN EXCLUSIVE")
@@ -49,6 +51,9 @@ def upgrade(path: Path) -> str:
             except BaseException:
                 connection.exec_driver_sql("ROLLBACK")
                 raise
+            if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != _INCREMENTAL:
+                connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.exec_driver_sql("VACUUM")  # only so does a file of the first version change
     except DBAPIError as error:
         raise _failure(error, path) from error
     finally:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmux import eventstore, migrations
-from llmux.eventstore.table import EVENTS
+from llmux.eventstore.table import EVENTS, packed_stream, unpacked_stream
 from llmux.failures import ConfigurationWrong, LogDamaged, SchemaUnknown, StoreFailure
+from tests.golden.logs import LOGS, unpacked_into
 
 
 def schema(path: Path) -> list[tuple[str, str, str]]:
@@ -27,6 +31,7 @@ def test_an_empty_place_gets_the_newest_tables(tmp_path: Path) -> None:
     assert names == {
         "alembic_version",
         "events",
+        "origin",
         "sqlite_sequence",
         "events_are_never_changed",
         "events_are_never_removed",
@@ -84,7 +89,7 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     before = schema(path)
-    with pytest.raises(SchemaUnknown, match=r"newer LLMux.*9999.*up to 0001"):
+    with pytest.raises(SchemaUnknown, match=f"newer LLMux.*9999.*up to {migrations.newest()}"):
         migrations.upgrade(path)
     assert schema(path) == before
 
@@ -118,3 +123,45 @@ def test_a_path_may_hold_any_character(tmp_path: Path) -> None:
     directory.mkdir()
     migrations.upgrade(directory / "events.db")
     assert (directory / "events.db").stat().st_size > 0
+
+
+def test_a_database_of_the_first_version_keeps_every_event(tmp_path: Path) -> None:
+    """Only the way in which names of streams are stored changes, and that space is returned after archiving."""
+    path = unpacked_into(tmp_path, LOGS[0])
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+    connection.execute("UPDATE sqlite_sequence SET seq = seq + 5")  # a tail was cut off, and this shows it
+    connection.commit()
+    before = connection.execute("SELECT * FROM events ORDER BY position").fetchall()
+    (last,) = connection.execute("SELECT seq FROM sqlite_sequence").fetchone()
+    connection.close()
+    migrations.upgrade(path)
+    connection = sqlite3.connect(path)
+    after = connection.execute("SELECT * FROM events ORDER BY position").fetchall()
+    assert [(row[0], unpacked_stream(row[1]), *row[2:]) for row in after] == before
+    assert [row[1] for row in after] == [packed_stream(row[1]) for row in before]
+    assert any(isinstance(row[1], bytes) for row in after)
+    assert connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall() == [("events", last)]
+    assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    with pytest.raises(sqlite3.IntegrityError, match="never removed"):
+        connection.execute("DELETE FROM events")
+    connection.close()
+
+
+def test_a_database_that_was_brought_up_to_date_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    migrations.upgrade(new)
+    old = unpacked_into(tmp_path, LOGS[0])
+    migrations.upgrade(old)
+    without_quotes = [
+        [(kind, name, (sql or "").replace('"', "")) for kind, name, sql in schema(db)] for db in (new, old)
+    ]
+    assert without_quotes[0] == without_quotes[1]
+
+
+@given(st.sampled_from(["", "a", "request", "log-x"]), st.uuids().map(str) | st.text("0-aF", max_size=40))
+def test_the_migration_names_streams_as_the_store_does(category: str, id: str) -> None:
+    migration = ScriptDirectory(str(Path(migrations.__file__).parent)).get_revision("0002").module
+    name = f"{category}-{id}"
+    assert migration.short_stream(name) == packed_stream(name)
+    assert unpacked_stream(packed_stream(name)) == name
