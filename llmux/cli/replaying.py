@@ -1,7 +1,5 @@
 """`llmux replay`: the state at any moment."""
 
-import re
-from datetime import UTC, datetime
 from functools import partial
 
 import click
@@ -9,6 +7,7 @@ import click
 from llmux.actors import facts as fold
 from llmux.actors.opening import replay as fold_log
 from llmux.cli.command import Command, print_json, read_log
+from llmux.cli.moments import moment_of, position_at
 from llmux.eventstore import Reader
 
 
@@ -22,27 +21,8 @@ def replay(moment: str | None) -> None:
 
 
 async def _print_facts(reader: Reader, *, moment: str | None) -> None:
-    until = None if moment is None else await _position_at(reader, moment)
+    until = None if moment is None else await position_at(reader, moment_of(moment, "--at"))
     facts = await fold_log(reader, reader.limits.read_rows_max, until=until)
     if until is not None and facts.position < until:
         raise click.BadParameter(f"the log ends at position {facts.position}", param_hint="--at")
     print_json(fold.plain(facts))
-
-
-async def _position_at(reader: Reader, moment: str) -> int:
-    """The position that `moment` names: itself, or the last one before the first event that is recorded later."""
-    if re.fullmatch(r"[0-9]{1,18}", moment):
-        return int(moment)
-    try:
-        limit_ms = datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1000
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            "write a position such as 120, or a time such as 2026-11-22T18:30:00Z", param_hint="--at"
-        ) from None
-    position, page = 0, reader.limits.read_rows_max
-    while recorded := await reader.read(after=position, limit=page):
-        for event in recorded:
-            if event.recorded_at > limit_ms:
-                return position
-            position = event.position
-    return position
