@@ -53,13 +53,18 @@ class Reader:
         after: int = 0,
         until: int | None = None,
         stream: str | None = None,
+        streams: Collection[str] = (),
         types: Collection[str] = (),
         principal: str | None = None,
         correlation_id: str | None = None,
+        recorded_from: int | None = None,
+        recorded_to: int | None = None,
+        newest_first: bool = False,
     ) -> list[RecordedEvent]:
         """At most `limit` (1 to `read_rows_max`) events with `after` < position <= `until`, in the order of positions.
 
-        Every filter that is given must match. Fewer than `limit` events mean that there are no more (yet).
+        Every filter that is given must match; of `streams` and of `types` any one. Both times (ms) are included. Fewer than
+        `limit` events mean that there are no more (yet). With `newest_first` the last ones come, in falling order.
         Raises ValueError for another limit, LogDamaged for a row that is no event.
         """
         if not 1 <= limit <= self.limits.read_rows_max:
@@ -69,9 +74,13 @@ class Reader:
             until=until,
             limit=limit,
             stream=stream,
+            streams=streams,
             types=types,
             principal=principal,
             correlation_id=correlation_id,
+            recorded_from=recorded_from,
+            recorded_to=recorded_to,
+            newest_first=newest_first,
         )
 
         async def page(connection: AsyncConnection) -> list[RecordedEvent]:
@@ -105,6 +114,22 @@ class Reader:
             return (await origin_of(connection)).streams.get(stream, NO_STREAM) if found is None else int(found)
 
         return await self._ask(last)
+
+    async def last(self, stream: str, *, until: int | None = None) -> RecordedEvent | None:
+        """The last event of the stream that the file holds, up to position `until`; None when there is none."""
+        end = POSITION_MAX if until is None else until
+        chosen = (
+            select(EVENTS)
+            .where(EVENTS.c.stream == packed_stream(stream), EVENTS.c.position <= end)
+            .order_by(EVENTS.c.version.desc())
+            .limit(1)
+        )
+
+        async def newest(connection: AsyncConnection) -> RecordedEvent | None:
+            row = (await connection.execute(chosen)).first()
+            return None if row is None else event_of(row)
+
+        return await self._ask(newest)
 
     async def head_on_disk(self) -> Head:
         """The head as the file has it now."""

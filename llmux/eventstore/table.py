@@ -166,11 +166,18 @@ def query(
     limit: int,
     until: int | None = None,
     stream: str | None = None,
+    streams: Collection[str] = (),
     types: Collection[str] = (),
     principal: str | None = None,
     correlation_id: str | None = None,
+    recorded_from: int | None = None,
+    recorded_to: int | None = None,
+    newest_first: bool = False,
 ) -> Select[Any]:
-    """The events with `after` < position <= `until` that match every filter, in the order of their positions."""
+    """The events with `after` < position <= `until` that match every filter, in the order of their positions, or against it.
+
+    `streams` are taken together: an event of any of them matches.
+    """
     column = EVENTS.c
     chosen = select(EVENTS).where(column.position > after).limit(limit)
     if until is not None:
@@ -181,7 +188,14 @@ def query(
         chosen = chosen.where(column.principal == principal)
     if correlation_id is not None:
         chosen = chosen.where(column.correlation_id == packed(correlation_id))
-    if stream is None:
-        return chosen.order_by(column.position)
-    # within a stream both orders are the same, and this one is the index's own
-    return chosen.where(column.stream == packed_stream(stream)).order_by(column.version)
+    if recorded_from is not None:
+        chosen = chosen.where(column.recorded_at >= recorded_from)
+    if recorded_to is not None:
+        chosen = chosen.where(column.recorded_at <= recorded_to)
+    if streams:
+        chosen = chosen.where(column.stream.in_([packed_stream(each) for each in sorted(streams)]))
+    order = column.position
+    if stream is not None:  # within a stream both orders are the same, and this one is the index's own
+        chosen = chosen.where(column.stream == packed_stream(stream))
+        order = column.version
+    return chosen.order_by(order.desc() if newest_first else order)

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import CacheCleared, KeyRevoked, NewEvent, UnknownEvent
-from llmux.eventstore import EMPTY, Append, open_reader, verify
+from llmux.eventstore import EMPTY, Append, open_reader, open_store, verify
 from llmux.eventstore.chain import hash_of
 from llmux.failures import LogDamaged, SchemaUnknown, StoreFailure
+from llmux.migrations import upgrade
 from tests.eventstore.logs import CLOCK, foreign, one, opened, whole, written
 
 
@@ -187,3 +189,25 @@ async def test_the_facts_of_the_log_come_back(tmp_path: Path) -> None:
     await written(tmp_path, 20)
     async with opened(tmp_path) as store:
         assert [event.fact for event in await whole(store)] == [CacheCleared(entries=n) for n in range(20)]
+
+
+async def test_several_streams_and_times_are_filters_too_and_the_newest_may_come_first(tmp_path: Path) -> None:
+    clock = SeededClock(3)
+    request, flight = f"request-{clock.new_id()}", f"flight-{clock.new_id()}"
+    upgrade(tmp_path / "events.db")
+    async with open_store(tmp_path, clock=clock, limits=Limits()) as store:
+        for stream in (request, "cache", flight, request):
+            await store.append([one(stream)])
+            clock.shift(1000)
+        times = [event.recorded_at for event in await whole(store)]
+
+        async def found(**filters: object) -> list[int]:
+            return [event.position for event in await store.read(limit=100, **filters)]
+
+        assert await found(streams={request, flight}) == [1, 3, 4]
+        assert await found(streams={request, flight}, newest_first=True, after=1) == [4, 3]
+        assert await found(stream=request, newest_first=True) == [4, 1]
+        assert await found(streams={"nobody"}) == []
+        assert await found(recorded_from=times[1], recorded_to=times[2]) == [2, 3]
+        assert await found(recorded_from=times[3] + 1) == []
+        assert [event.position for event in await store.read(limit=2, until=3, newest_first=True)] == [3, 2]
