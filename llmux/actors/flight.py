@@ -60,8 +60,8 @@ class Flight:
         self._pending: list[NewEvent] = []
         self._unsure: tuple[NewEvent, ...] = ()
         """an append whose outcome is unknown; it is found out before the next one"""
-        self._posted = False
-        """the journal has heard of the flight: what is appended from now on comes after its beginning"""
+        self._begun: bool | None = None
+        """its beginning is in the log; False when the store refused it, None before that is known"""
         self._probe: str | None = None
         """the rest after which this flight alone is trying"""
         self._scope = trio.CancelScope()
@@ -133,7 +133,7 @@ class Flight:
     def left(self, request: Request) -> None:
         """A waiter leaves. The last one takes the flight with it; any other gets its terminal fact at once."""
         if request in self._waiters and not self.ending:
-            if self._interested > 1 and self._posted:
+            if self._interested > 1 and (self._begun or request is not self._owner):
                 self._waiters.remove(request)
                 self._crew.spawn(self._end_one, request)
             self._release(1)
@@ -152,7 +152,8 @@ class Flight:
         """Writes the terminal fact of a request that ends apart from the flight, or joined too late for its end."""
         ended = request.own_end or self.outcome or ShuttingDown("The answer was cancelled.")
         try:
-            await self._crew.journal.append_end(self._event(request, self._terminal(request)))
+            if self._begun is not False or request is not self._owner:
+                await self._crew.journal.append_end(self._event(request, self._terminal(request)))
         except LLMuxError as failure:
             ended = failure
         request.end(ended)
@@ -309,11 +310,17 @@ class Flight:
             self._pending.append(self._flight_event(attempt.cancelled(now)))
         waiters, self._waiters = self._waiters, []
         self._outcome_known(outcome)
-        self._pending += [self._event(request, self._terminal(request)) for request in waiters]
+        ending = waiters
+        if self._begun is False:  # then it has no end either; but who has joined it has a beginning of their own
+            self._pending.clear()
+            ending = [request for request in waiters if request is not self._owner]
+        self._pending += [self._event(request, self._terminal(request)) for request in ending]
         try:
             await self._flush(self._crew.journal.append_end)
         except LLMuxError as failure:
-            self.outcome = failure  # nobody is told of an end that is not on disk; the next start closes the requests
+            self.outcome = failure  # nobody is told of an end that is not on disk
+            if self._unsure and self._pending:  # the journal never saw the second half
+                self._crew.journal.owe(*self._pending)
         assert self.outcome is not None
         if isinstance(self.outcome, Finish):
             self._keep(self.outcome)  # before anybody hears of it: who asks again at once finds it in the cache
@@ -380,13 +387,18 @@ class Flight:
                 await append(*self._unsure)
                 self._unsure = ()
             batch = (*self._pending, *more)
-            self._posted = True
+            if not batch:
+                return
             try:
                 await append(*batch)
             except OutcomeUnknown:
                 self._unsure = batch
                 self._pending.clear()
                 raise
+            except LLMuxError:
+                self._begun = self._begun or False
+                raise
+            self._begun = True
             self._pending.clear()
 
 

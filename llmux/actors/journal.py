@@ -1,23 +1,38 @@
 """The one door to the log: groups the appends of all who wait into one transaction, then moves all facts, then replies.
 
 Commit -> evolve -> reply: a reply means that the fact is on disk and that every reader sees it.
+
+A store in trouble stops nobody for good. What was committed without our hearing of it is read from the log before anything
+later is folded, and an end that nobody could record in time is owed: it is recorded as soon as the store can.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 import trio
 
 from llmux.actors.actor import Actor, Message, Reply
 from llmux.actors.facts import Facts, evolve
 from llmux.config import Limits
 from llmux.events import NewEvent, RecordedEvent
-from llmux.eventstore import Append, Store
-from llmux.failures import AskTimedOut, LLMuxError, OutcomeUnknown, ShuttingDown, StoreFailure
+from llmux.eventstore import Append, Outcome, Store
+from llmux.failures import (
+    AskTimedOut,
+    EventIdReused,
+    EventMalformed,
+    LLMuxError,
+    OutcomeUnknown,
+    Overloaded,
+    ShuttingDown,
+    StoreFailure,
+)
 
 END_TRIES = 3
 END_WAIT_S = 1.0
+
+log = structlog.get_logger()
 
 Watch = Callable[[tuple[RecordedEvent, ...]], None]
 """Called after each commit with what was recorded. Never waits, never raises."""
@@ -31,13 +46,14 @@ class Record(Message[tuple[RecordedEvent, ...]], frozen=True):
 
 
 class JournalStatistics(msgspec.Struct, frozen=True):
-    """Commits, events and refused appends since the start, and how many wait."""
+    """Commits, events and refused appends since the start, how many wait, and how many ends are owed to the log."""
 
     waiting: int
     commits: int
     events: int
     refused: int
     position: int
+    owed: int
 
 
 class Journal(Actor):
@@ -54,10 +70,19 @@ class Journal(Actor):
         self.facts = facts
         """the facts as of the last commit: frozen, anybody in the process may read them"""
         self._commits = self._events = self._refused = 0
+        self._owed: list[Record] = []
+        """ends that could not be recorded in time"""
+        self._unheard = False
+        """the log may hold events that the facts do not know of"""
 
     def counts(self) -> JournalStatistics:
         return JournalStatistics(
-            self.statistics().waiting, self._commits, self._events, self._refused, self.facts.position
+            self.statistics().waiting,
+            self._commits,
+            self._events,
+            self._refused,
+            self.facts.position,
+            len(self._owed),
         )
 
     async def append(self, *events: NewEvent, expected: Mapping[str, int] | None = None) -> tuple[RecordedEvent, ...]:
@@ -80,17 +105,24 @@ class Journal(Actor):
     async def append_end(self, *events: NewEvent) -> None:
         """Records events that end something, which nobody else will do: as `append`, but a store in trouble is tried again.
 
-        Not cancellable, and bounded: END_TRIES tries, END_WAIT_S apart.
+        Not cancellable, and bounded: END_TRIES tries, END_WAIT_S apart. Raises what the last of them failed with; the events
+        are then owed (see `owe`).
         """
         with trio.CancelScope(shield=True):
             for tries_left in reversed(range(END_TRIES)):
                 try:
                     await self.append(*events)
                     return
-                except StoreFailure:
+                except (StoreFailure, Overloaded):
                     if not tries_left:
+                        self.owe(*events)
                         raise
                     await trio.sleep(END_WAIT_S)
+
+    def owe(self, *events: NewEvent) -> None:
+        """Records `events` as soon as the store can, in the order of these calls. A crash before that forgets them."""
+        if len(self._owed) < self._limits.mailbox_max:  # the next start closes what stays open
+            self._owed.append(Record(events))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -102,11 +134,17 @@ class Journal(Actor):
                 ShuttingDown("The event log is closed.")
             )  # there is no second journal: nobody shall wait for one
 
-    async def _next_batch(self) -> list[tuple[Any, Reply | None]]:
-        """The next append, and all others that wait behind it, as far as one transaction goes."""
-        batch = [await self._receive.receive()]
-        rows = len(batch[0][0].events)
-        while rows < self._limits.append_rows_max:
+    async def _next_batch(self) -> list[tuple[Record, Reply | None]]:
+        """What is owed, the next append, and all others that wait behind it, as far as one transaction goes.
+
+        With something to make up for, the next append is awaited for END_WAIT_S at most.
+        """
+        batch: list[tuple[Any, Reply | None]] = []
+        patience = END_WAIT_S if self._owed or self._unheard else float("inf")
+        with trio.move_on_after(patience):
+            batch.append(await self._receive.receive())
+        rows = sum(len(record.events) for record, _ in batch)
+        while batch and rows < self._limits.append_rows_max:
             try:
                 batch.append(self._receive.receive_nowait())
             except trio.WouldBlock:
@@ -114,35 +152,77 @@ class Journal(Actor):
             rows += len(batch[-1][0].events)
         return batch
 
-    async def _commit(self, batch: list[tuple[Any, Reply | None]]) -> None:
-        asking = [reply for _, reply in batch if reply is not None]
+    async def _commit(self, batch: list[tuple[Record, Reply | None]]) -> None:
+        owed = self._owed[: self._limits.append_rows_max]
+        records = [*owed, *(record for record, _ in batch)]
+        asking = [reply for _, reply in batch]
         try:
-            outcomes = await self._store.append([Append(record.events, record.expected) for record, _ in batch])
-        except StoreFailure as failure:
-            self._refused += len(batch)
-            for reply in asking:
-                reply.fail(failure)
-            return
+            outcomes, recorded = await self._record(records)
         except BaseException:
-            for reply in asking:
-                reply.fail(OutcomeUnknown("The log was closed while the event was being recorded."))
+            _fail(asking, OutcomeUnknown("The log was closed while the event was being recorded."))
             raise
+        self.facts = evolve(self.facts, recorded)
+        self._commits += bool(recorded)
+        self._events += len(recorded)
+        self._watch(recorded)
+        self._settle(owed, outcomes[: len(owed)])
+        for reply, outcome in zip(asking, outcomes[len(owed) :], strict=True):
+            if isinstance(outcome, LLMuxError):
+                self._refused += 1
+                _fail([reply], outcome)
+            elif reply is not None:
+                reply.give(outcome.events)
+
+    async def _record(self, records: Sequence[Record]) -> tuple[Sequence[Outcome], tuple[RecordedEvent, ...]]:
+        """One outcome per record, and all that the facts have not seen yet."""
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await self._store.append([Append(record.events, record.expected) for record in records])
+        except StoreFailure as failure:
+            outcomes = [failure] * len(records)
+        try:
+            return outcomes, await self._news(outcomes)
+        except StoreFailure as failure:  # recorded, but not to be seen: to who asks that is as good as unknown
+            self._unheard = True
+            return [each if isinstance(each, LLMuxError) else _unseen(failure) for each in outcomes], ()
+
+    async def _news(self, outcomes: Sequence[Outcome]) -> tuple[RecordedEvent, ...]:
+        """All events that the facts have not seen yet, in their order. Raises StoreFailure when they cannot be read.
+
+        Nearly always they are those of `outcomes`. Events whose commit we did not hear of stand before them, or alone.
+        """
+        after = self.facts.position
+        unknown = any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
         fresh = {  # a repeated append was folded the first time; two equal ones in a batch are one
             event.position: event
             for outcome in outcomes
             if not isinstance(outcome, LLMuxError)
             for event in outcome.events
-            if event.position > self.facts.position
+            if event.position > after
         }
-        recorded = tuple(fresh[position] for position in sorted(fresh))
-        self.facts = evolve(self.facts, recorded)
-        self._commits += 1
-        self._events += len(recorded)
-        self._watch(recorded)
-        for (_, asker), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, LLMuxError):
-                self._refused += 1
-                if asker is not None:
-                    asker.fail(outcome)
-            elif asker is not None:
-                asker.give(outcome.events)
+        if not (self._unheard or unknown) and max(fresh, default=after) == after + len(fresh):
+            return tuple(fresh[position] for position in sorted(fresh))
+        events: list[RecordedEvent] = []
+        while page := await self._store.read(after=after + len(events), limit=self._limits.read_rows_max):
+            events += page
+        self._unheard = unknown  # then once more, when the store has had time to settle it
+        return tuple(events)
+
+    def _settle(self, owed: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
+        """Forgets what is owed no more: what is recorded, and what can never be."""
+        for record, outcome in zip(owed, outcomes, strict=True):
+            if isinstance(outcome, EventIdReused | EventMalformed):
+                log.error("an end cannot be recorded", code=outcome.code)
+            elif isinstance(outcome, LLMuxError):
+                continue
+            self._owed.remove(record)
+
+
+def _unseen(failure: StoreFailure) -> OutcomeUnknown:
+    return OutcomeUnknown(f"The events were recorded, but the log cannot be read now. {failure}")
+
+
+def _fail(asking: Sequence[Reply | None], failure: LLMuxError) -> None:
+    for reply in asking:
+        if reply is not None:
+            reply.fail(failure)
