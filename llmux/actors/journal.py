@@ -15,6 +15,7 @@ import trio
 
 from llmux.actors.actor import Actor, Message, Reply
 from llmux.actors.facts import Facts, evolve
+from llmux.actors.recent import Recent
 from llmux.config import Limits
 from llmux.events import NewEvent, RecordedEvent
 from llmux.eventstore import Append, Outcome, Store
@@ -69,11 +70,18 @@ class Journal(Actor):
         self._watch = watch
         self.facts = facts
         """the facts as of the last commit: frozen, anybody in the process may read them"""
+        self.recent = Recent(facts.position)
+        """the newest events, for those who follow the log"""
         self._commits = self._events = self._refused = 0
         self._owed: list[Record] = []
         """ends that could not be recorded in time"""
         self._unheard = False
         """the log may hold events that the facts do not know of"""
+
+    @property
+    def store(self) -> Store:
+        """The log itself, to read it: what appends to it passes by everybody's facts."""
+        return self._store
 
     def counts(self) -> JournalStatistics:
         return JournalStatistics(
@@ -165,6 +173,7 @@ class Journal(Actor):
         self._commits += bool(recorded)
         self._events += len(recorded)
         self._watch(recorded)
+        self.recent.add(recorded)
         self._settle(owed, outcomes[: len(owed)])
         for reply, outcome in zip(asking, outcomes[len(owed) :], strict=True):
             if isinstance(outcome, LLMuxError):
