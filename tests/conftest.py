@@ -21,24 +21,28 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 @pytest.fixture
 def virtual_time(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
-    """Trio's clock jumps to the next deadline as soon as everybody waits, but never while the log's own thread is at work.
+    """Trio's clock jumps to the next deadline as soon as everybody waits, but never while a thread is at work: the log's
+    own, or one that writes or reads a file.
 
-    (trio's plain autojump clock does not see that thread, and would let every deadline pass during a commit.)
+    (trio's plain autojump clock does not see threads, and would let every deadline pass during a commit.)
     """
     clock = trio.testing.MockClock(autojump_threshold=0.001)
     jump = clock._autojump
     working = 0
-    run = store_thread.LoopThread.run
 
-    async def counted(self, work):
-        nonlocal working
-        working += 1
-        try:
-            return await run(self, work)
-        finally:
-            working -= 1
+    def counted(run):
+        async def running(*args, **options):
+            nonlocal working
+            working += 1
+            try:
+                return await run(*args, **options)
+            finally:
+                working -= 1
 
-    monkeypatch.setattr(store_thread.LoopThread, "run", counted)
+        return running
+
+    monkeypatch.setattr(store_thread.LoopThread, "run", counted(store_thread.LoopThread.run))
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync))
     monkeypatch.setattr(clock, "_autojump", lambda: None if working else jump())
     return clock
 

@@ -1,20 +1,21 @@
-"""Opens the gateway and closes it again; and folds a log without opening one."""
+"""Opens the gateway, or the log alone, and closes it again."""
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager
 
 import trio
 
 from llmux import migrations
-from llmux.actors.facts import EMPTY, Facts, evolve
+from llmux.actors.facts import Facts
 from llmux.actors.fingerprints import Fingerprints, install_secret
 from llmux.actors.journal import Journal
 from llmux.actors.ladder import Ladder
+from llmux.actors.replaying import replay
 from llmux.actors.system import System
 from llmux.clock import Clock
 from llmux.config import Settings
-from llmux.eventstore import FILE, Reader, open_store, own_directory
+from llmux.eventstore import FILE, Store, open_store, own_directory
 from llmux.metrics import Metrics
 
 
@@ -28,38 +29,57 @@ async def open_system(
     order, leave the block; cancelling it from outside is a crash, after which the next start cleans up. Raises LLMuxError
     where the gateway cannot be opened, and an ExceptionGroup with whatever crashed the journal.
     """
-    limits = settings.limits
+    async with _open_log(settings, clock) as (store, facts):
+        metrics = Metrics(_model_names(settings))
+        journal = Journal(store, facts, settings.limits, metrics.observe)
+        secret = install_secret(settings.secret, settings.data_dir, clock)
+        system = System(settings, clock, journal, metrics, Fingerprints(secret), environ or os.environ)
+        raised: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            ladder = Ladder(nursery)
+            await system.start(ladder)
+            try:
+                yield system
+            except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
+                raised = error
+            await system.stop(ladder)
+        if raised is not None:
+            raise raised
+
+
+@asynccontextmanager
+async def open_journal(
+    settings: Settings, clock: Clock, *, skipping: Collection[int] = ()
+) -> AsyncGenerator[Journal, None]:
+    """Opens the log alone, to append to it while no gateway runs.
+
+    Unknown events at the positions `skipping` do not stop it, because they are about to be declared skipped. Raises
+    DirectoryInUse while a gateway runs, and any other LLMuxError where the log cannot be opened.
+    """
+    async with _open_log(settings, clock, skipping) as (store, facts):
+        journal = Journal(store, facts, settings.limits, lambda recorded: None)
+        raised: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            ladder = Ladder(nursery)
+            await ladder.start(journal.run)
+            try:
+                yield journal
+            except BaseException as error:
+                raised = error
+            await ladder.stop()
+        if raised is not None:
+            raise raised
+
+
+@asynccontextmanager
+async def _open_log(
+    settings: Settings, clock: Clock, skipping: Collection[int] = ()
+) -> AsyncGenerator[tuple[Store, Facts], None]:
+    """The store, which this process owns, with its tables up to date; and what follows from the log."""
     with own_directory(settings.data_dir):
         migrations.upgrade(settings.data_dir / FILE)
-        async with open_store(settings.data_dir, clock=clock, limits=limits) as store:
-            facts = await replay(store, limits.read_rows_max)
-            metrics = Metrics(_model_names(settings))
-            journal = Journal(store, facts, limits, metrics.observe)
-            secret = install_secret(settings.secret, settings.data_dir, clock)
-            system = System(settings, clock, journal, metrics, Fingerprints(secret), environ or os.environ)
-            raised: BaseException | None = None
-            async with trio.open_nursery() as nursery:
-                ladder = Ladder(nursery)
-                await system.start(ladder)
-                try:
-                    yield system
-                except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
-                    raised = error
-                await system.stop(ladder)
-            if raised is not None:
-                raise raised
-
-
-async def replay(reader: Reader, page: int, *, until: int | None = None) -> Facts:
-    """The facts that follow from the log, up to and including position `until`. Raises UnknownEvent."""
-    facts = EMPTY
-    while until is None or facts.position < until:
-        rows = page if until is None else min(page, until - facts.position)
-        recorded = await reader.read(after=facts.position, limit=rows)
-        if not recorded:
-            break
-        facts = evolve(facts, recorded)
-    return facts
+        async with open_store(settings.data_dir, clock=clock, limits=settings.limits) as store:
+            yield store, await replay(store, skipping=skipping)
 
 
 def _model_names(settings: Settings) -> frozenset[str]:

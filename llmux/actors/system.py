@@ -15,6 +15,7 @@ from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
 from llmux.actors.health import Health, health_of
+from llmux.actors.history import History
 from llmux.actors.journal import Journal
 from llmux.actors.key_registry import KeyRegistry, KeyRing
 from llmux.actors.ladder import Ladder
@@ -23,6 +24,7 @@ from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Produces, Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
+from llmux.actors.snapshots import STREAM, take
 from llmux.actors.supervisor import Supervisor
 from llmux.clock import Clock
 from llmux.config import Account, Settings
@@ -63,6 +65,7 @@ class System:
         self.closing = False
         """the stop has begun: no new work is taken on"""
         self.journal = journal
+        self.history = History(journal)
         self.supervisor = Supervisor(journal, clock, settings.limits)
         self.key_registry = KeyRegistry(journal, settings, clock)
         self.tracker = QuotaTracker(journal, settings, clock)
@@ -254,13 +257,22 @@ class System:
         await ladder.stop(down_to=1)
         for actor in (*self.providers.values(), self.cache, self.tracker, self.key_registry):
             actor.leave(ShuttingDown("The gateway is stopping."))
-        stopped = events.GatewayStopped(reason="stop")
-        try:
-            await self.journal.append(NewEvent("gateway", stopped, self.clock.new_id()))
-        except LLMuxError as failure:
-            log.error("the stop could not be recorded", code=failure.code)
+        await self._record_the_stop()
         await ladder.stop()
         self.journal.leave(ShuttingDown("The gateway is stopping."))
+
+    async def _record_the_stop(self) -> None:
+        """A snapshot, and GatewayStopped. Neither is worth a crash: the next start folds, and closes what is open."""
+        stopped = NewEvent("gateway", events.GatewayStopped(reason="stop"), self.clock.new_id())
+        try:
+            taken = [NewEvent(STREAM, await take(self.facts, self.settings.data_dir), self.clock.new_id())]
+        except OSError as error:
+            log.warning("no snapshot was written", error=error.strerror)
+            taken = []
+        try:
+            await self.journal.append(*taken, stopped)
+        except LLMuxError as failure:
+            log.error("the stop could not be recorded", code=failure.code)
 
     async def _run_providers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:

@@ -5,7 +5,7 @@ from functools import partial
 import click
 
 from llmux.actors import facts as fold
-from llmux.actors.opening import replay as fold_log
+from llmux.actors.replaying import replay as fold_log
 from llmux.cli.command import Command, print_json, read_log
 from llmux.cli.moments import moment_of, position_at
 from llmux.eventstore import Reader
@@ -22,7 +22,7 @@ def replay(moment: str | None) -> None:
 
 async def _print_facts(reader: Reader, *, moment: str | None) -> None:
     until = None if moment is None else await position_at(reader, moment_of(moment, "--at"))
-    facts = await fold_log(reader, reader.limits.read_rows_max, until=until)
+    facts = await fold_log(reader, until=until)
     if until is not None and facts.position < until:
         raise click.BadParameter(f"the log ends at position {facts.position}", param_hint="--at")
     print_json(fold.plain(facts))

@@ -562,8 +562,13 @@ async def test_a_stop_ends_what_is_under_way_and_says_so(tmp_path, virtual_time)
         system.request(wish("late"))
     async with open_reader(settings.data_dir, settings.limits) as reader:
         events = await reader.read(limit=100)
-    assert [event.type for event in events][-3:] == ["AttemptCancelled", "RequestCancelled", "GatewayStopped"]
-    assert events[-2].fact.by == "gateway"
+    assert [event.type for event in events][-4:] == [
+        "AttemptCancelled",
+        "RequestCancelled",
+        "SnapshotTaken",
+        "GatewayStopped",
+    ]
+    assert events[-3].fact.by == "gateway"
 
 
 async def test_a_second_gateway_on_the_same_data_refuses_to_start(tmp_path):

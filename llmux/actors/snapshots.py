@@ -1,0 +1,92 @@
+"""Snapshots: the state after some position in a file, so that a start need not fold the whole log. Each can be thrown away.
+
+`SnapshotTaken` in the log holds the file's hash: a snapshot cannot say anything that the log does not vouch for.
+"""
+
+import gzip
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from llmux.actors.facts import SCHEMA, Facts, load, plain
+from llmux.events import SnapshotTaken
+from llmux.eventstore import Reader
+
+FOLDER = "snapshots"
+STREAM = "log-snapshots"
+KEPT = 2
+"""files: the newest, and the one before it, should the newest not have reached the disk"""
+
+log = structlog.get_logger()
+
+
+async def take(facts: Facts, directory: Path) -> SnapshotTaken:
+    """Writes the facts into a file of the data directory, durably, and returns what is to be recorded. Raises OSError."""
+    return await trio.to_thread.run_sync(_write, facts, directory)  # facts never change: any thread may read them
+
+
+def encoded(facts: Facts) -> bytes:
+    """The facts in the one form that is hashed: canonical JSON."""
+    return msgspec.json.encode(plain(facts), order="sorted")
+
+
+def _write(facts: Facts, directory: Path) -> SnapshotTaken:
+    folder = directory / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    content = gzip.compress(encoded(facts), compresslevel=1, mtime=0)
+    path = folder / f"state-{facts.position:015d}.json.gz"
+    part = path.with_suffix(".part")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    for old in sorted(folder.glob("state-*.json.gz"))[:-KEPT]:
+        with suppress(FileNotFoundError):
+            old.unlink()
+    for rest in folder.glob("*.part"):
+        rest.unlink()
+    return SnapshotTaken(
+        through=facts.position,
+        file=f"{FOLDER}/{path.name}",
+        sha256=hashlib.sha256(content).hexdigest(),
+        state_schema=SCHEMA,
+    )
+
+
+async def latest(reader: Reader, until: int | None = None) -> Facts | None:
+    """The newest state up to position `until` that the log vouches for, or None. Reads nothing that is not needed."""
+    last = until
+    for _ in range(KEPT):
+        taken = await reader.last(STREAM, until=last)
+        if taken is None:
+            return None
+        fact = taken.fact
+        assert isinstance(fact, SnapshotTaken)
+        last = taken.position - 1
+        if fact.state_schema != SCHEMA:
+            continue
+        facts = await trio.to_thread.run_sync(_read, reader.path.parent / fact.file, fact)
+        if facts is not None:
+            return facts
+    return None
+
+
+def _read(path: Path, fact: SnapshotTaken) -> Facts | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(content).hexdigest() != fact.sha256:
+        log.warning("a snapshot is not what the log says; it is left aside", file=str(path))
+        return None
+    try:
+        facts = load(msgspec.json.decode(gzip.decompress(content)))
+    except (ValueError, EOFError, msgspec.DecodeError):
+        return None
+    return facts if facts.position == fact.through else None
