@@ -66,6 +66,8 @@ class Limits(Struct, frozen=True):
     json_depth_max: int = 64
     stop_sequences_max: int = 16
     connections_max: int = 2_000
+    control_connections_max: int = 64
+    """at the control socket, which stays open to its owner when all others are taken"""
     connection_idle_ms_max: int = 75_000
     """a connection on which no whole request head arrives for this long is closed"""
     mailbox_max: int = 4_096
@@ -92,6 +94,14 @@ class Limits(Struct, frozen=True):
     append_ms_max: int = 30_000
     busy_ms_max: int = 5_000
     read_rows_max: int = 1_000
+    content_row_bytes_max: int = 8 * 1024 * 1024
+    """what is kept of one request, prompt and answer together; what is larger is not kept"""
+    content_bytes_max: int = 1024 * 1024 * 1024
+    """the file of kept texts; beyond this nothing new is kept until something is forgotten"""
+    content_waiting_max: int = 1_024
+    content_waiting_bytes_max: int = 64 * 1024 * 1024
+    """texts in memory that are not yet written"""
+    forget_ms_max: int = 120_000
     restarts_max: int = 3
     restart_window_ms: int = 5_000
     keep_alive_ms: int = 15_000
@@ -116,6 +126,10 @@ class Settings(Struct, frozen=True):
     cache_entries_max: int = 1_000
     cache_bytes_max: int = 64 * 1024 * 1024
     shutdown_grace_ms: int = 10_000
+    record_content: bool = False
+    """the text of all prompts and answers is kept, in a file outside the log; keys can ask for it one by one"""
+    content_retention_days: int | None = None
+    """how long text is kept; nothing is kept where this is not set"""
     secret: str = ""
     """what fingerprints are keyed with ("" = a file made in the data directory)"""
     data_dir: Path = Path.home() / ".local/share/llmux"

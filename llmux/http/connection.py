@@ -1,4 +1,4 @@
-"""One client's TCP connection: hypercorn's HTTP/1.1, with a guard for each habit of its own connection that would hurt a gateway.
+"""One client's connection: hypercorn's HTTP/1.1, with a guard for each habit of its own connection that would hurt a gateway.
 
 * An exception of the protocol ended the whole process (hypercorn #225: a websocket upgrade and one byte more). Here nothing but
   cancellation leaves a connection, and there are no websockets and no HTTP/2 in clear text: an upgrade is simply not taken.
@@ -50,7 +50,8 @@ class Shared(msgspec.Struct, frozen=True):
 class Connection:
     """Serves one connection: `await Connection(shared, stream).run()`."""
 
-    def __init__(self, shared: Shared, stream: trio.SocketStream, *, refused: bool = False):
+    def __init__(self, shared: Shared, stream: trio.SocketStream, *, refused: int = 0):
+        """`refused` is the status with which the client is turned away at once, 0 to serve it."""
         self._shared, self._stream, self._refused = shared, stream, refused
         self._sending = trio.Lock()
         self._busy = self._closing = False
@@ -72,7 +73,7 @@ class Connection:
                 async with TaskGroup() as tasks:
                     self._protocol = PlainHttp(self._shared, tasks, client, server, self._send, self._read_ahead)
                     if self._refused:
-                        await self._protocol.refuse(503)
+                        await self._protocol.refuse(self._refused)
                     await self._read()
         except* OSError:
             pass  # the client is gone
@@ -236,6 +237,7 @@ class PlainHttp(H11Protocol):
 def refusal(status: int, request_id: str) -> tuple[bytes, list[tuple[str, str]]]:
     """The body (JSON, in LLMux's own dialect: nobody knows the caller's) and the headers of a refusal."""
     code, message = {
+        403: ("permission_denied", "This socket is for the user who runs the gateway, and for root."),
         431: ("headers_too_large", "The head of the request is too large."),
         503: ("too_many_connections", "The gateway has too many connections open."),
     }.get(status, ("bad_request", "This is no HTTP request that the gateway can read."))

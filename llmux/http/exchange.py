@@ -13,6 +13,7 @@ from quart import Response, request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llmux.actors.messages import Principal, Wish
+from llmux.http.control import by_owner
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
@@ -24,10 +25,13 @@ KEY = "llmux.exchange"
 
 
 class Exchange:
-    """What belongs to one HTTP request. `principal` is set once the door has admitted it."""
+    """What belongs to one HTTP request. `principal` is set once the door has admitted it.
 
-    def __init__(self, system: "System"):
-        self.system = system
+    `owner` says that it came through the control socket.
+    """
+
+    def __init__(self, system: "System", *, owner: bool = False):
+        self.system, self.owner = system, owner
         self.principal = Principal(scopes=frozenset())
         self.request: Request | None = None
         self._id = ""
@@ -60,7 +64,7 @@ class ExchangeConnection(TrioASGIHTTPConnection):
     """Quart's connection of one HTTP request, with an `Exchange` around it."""
 
     async def __call__(self, receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
-        exchange = Exchange(self.app.extensions["llmux.system"])
+        exchange = Exchange(self.app.extensions["llmux.system"], owner=by_owner(self.scope))
         cast("dict[str, Any]", self.scope)[KEY] = exchange
         try:
             await super().__call__(receive, send)

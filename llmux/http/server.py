@@ -1,4 +1,4 @@
-"""Listens, and ends in good order. The parts are hypercorn's (its trio worker); the nursery around them is ours.
+"""Listens at both doors, and ends in good order. The parts are hypercorn's (its trio worker); the nursery around them is ours.
 
 hypercorn's own `worker_serve` names its connection class in a module global. Replacing that would change every other hypercorn
 in the process, and its listening, TLS, QUIC and reload code is not used here: so these forty lines run its parts instead.
@@ -7,8 +7,9 @@ in the process, and its listening, TLS, QUIC and reload code is not used here: s
 import errno
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -17,10 +18,13 @@ from quart_trio import QuartTrio
 
 from llmux.config import Settings
 from llmux.failures import ConfigurationWrong
+from llmux.http import control
 from llmux.http.access_log import AccessLog
 from llmux.http.connection import Connection, Shared
 
 if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework
+
     from llmux.actors.system import System
 
 
@@ -33,32 +37,59 @@ async def serve(
 ) -> None:
     """Serves `app` (made by `make_app`) until `shutdown_trigger` returns; what is under way then has `shutdown_grace_ms` to end.
 
+    It listens at the configured address, and on the control socket in the data directory, which this process owns.
     `task_status` gets the port, which is a free one where the settings say 0. Raises ConfigurationWrong when the address
     cannot be listened on.
     """
     system: System = app.extensions["llmux.system"]
-    context = WorkerContext(None)
-    shared = Shared(ASGIWrapper(app), _config(settings), context, settings.limits, system.clock.new_id)
-    open_now: set[Connection] = set()
+    limits, context = settings.limits, WorkerContext(None)
+    shared = Shared(ASGIWrapper(app), _config(settings), context, limits, system.clock.new_id)
+    street = Entrance(shared, limits.connections_max)
+    for_owner = msgspec.structs.replace(shared, app=ASGIWrapper(control.OwnersDoor(cast("ASGIFramework", app))))
+    owners = Entrance(for_owner, limits.control_connections_max, admits=control.is_owner)
+    listeners = await _listen(settings)
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as open_doors:
+            with control.listening(settings.data_dir) as behind:
+                for door, found in ((street, listeners), (owners, behind)):
+                    if found:
+                        serving = partial(trio.serve_listeners, door.welcome, found, handler_nursery=connections)
+                        open_doors.start_soon(serving)
+                task_status.started(listeners[0].socket.getsockname()[1])
+                await shutdown_trigger()
+            open_doors.cancel_scope.cancel()
+        system.history.close()
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace_ms / 1000
+        street.stop()
+        owners.stop()
 
-    async def welcome(stream: trio.SocketStream) -> None:
-        connection = Connection(shared, stream, refused=len(open_now) >= settings.limits.connections_max)
-        open_now.add(connection)
+
+class Entrance:
+    """One door: who comes in through it becomes a `Connection`, at most `connections_max` at a time."""
+
+    def __init__(
+        self, shared: Shared, connections_max: int, admits: Callable[[trio.SocketStream], bool] = lambda _: True
+    ):
+        self._shared, self._connections_max, self._admits = shared, connections_max, admits
+        self._open: set[Connection] = set()
+
+    def __repr__(self) -> str:
+        return f"<Entrance {len(self._open)} of {self._connections_max}>"
+
+    async def welcome(self, stream: trio.SocketStream) -> None:
+        """Serves one connection to its end."""
+        refused = 503 if len(self._open) >= self._connections_max else 0 if self._admits(stream) else 403
+        connection = Connection(self._shared, stream, refused=refused)
+        self._open.add(connection)
         try:
             await connection.run()
         finally:
-            open_now.discard(connection)
+            self._open.discard(connection)
 
-    listeners = await _listen(settings)
-    async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as listening:
-            listening.start_soon(partial(trio.serve_listeners, welcome, listeners, handler_nursery=connections))
-            task_status.started(listeners[0].socket.getsockname()[1])
-            await shutdown_trigger()
-            listening.cancel_scope.cancel()
-        await context.terminated.set()
-        connections.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace_ms / 1000
-        for connection in open_now:
+    def stop(self) -> None:
+        """The server stops: connections end as soon as they are idle."""
+        for connection in self._open:
             connection.stop()
 
 

@@ -16,7 +16,15 @@ PROMPT = {"prompt": "hi"}
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 PUBLIC = {"GET /health", "GET /metrics", "GET /api/tags", "GET /v1/models", "GET /v1/models/<path:id>"}
 OPERATOR = {"POST /api/quota/reset", "POST /api/cache/clear"}
-ADMIN = {"POST /admin/api-keys", "GET /admin/api-keys", "DELETE /admin/api-keys/<key>"}
+ADMIN = {
+    "POST /admin/api-keys",
+    "GET /admin/api-keys",
+    "DELETE /admin/api-keys/<key>",
+    "GET /admin/log/head",
+    "GET /admin/events",
+    "GET /admin/requests/<id>",
+    "GET /admin/state",
+}
 
 
 @pytest.fixture
