@@ -55,8 +55,8 @@ class Draft(msgspec.Struct, frozen=True):
             and (self.type, self.schema, self.data) == (other.type, other.schema, other.data)
         )
 
-    def recorded(self, after: Head, version: int, now: int) -> RecordedEvent:
-        """This event as the next one after the head."""
+    def recorded(self, after: Head, version: int, now: int, key: bytes | None = None) -> RecordedEvent:
+        """This event as the next one after the head. `key`: see `chain.digest`."""
         event = self.event
         fields = (
             after.position + 1,
@@ -72,7 +72,7 @@ class Draft(msgspec.Struct, frozen=True):
             self.data,
             after.hash,
         )
-        return RecordedEvent(*fields, hash=digest(*fields))
+        return RecordedEvent(*fields, hash=digest(*fields, key=key))
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -106,14 +106,21 @@ class Plan:
 
     `versions` holds the present version of every stream of the batch (absent: no stream), `recorded` the events of the log
     whose ids occur in the batch. Afterwards `events` are to be written, `head` is the head they lead to, and `outcomes`
-    holds one outcome per entry.
+    holds one outcome per entry. `key` keys the chain.
     """
 
-    def __init__(self, head: Head, versions: Mapping[str, int], recorded: Iterable[RecordedEvent], now: int):
+    def __init__(
+        self,
+        head: Head,
+        versions: Mapping[str, int],
+        recorded: Iterable[RecordedEvent],
+        now: int,
+        key: bytes | None = None,
+    ):
         self.head = head
         self.events: list[RecordedEvent] = []
         self.outcomes: list[Outcome] = []
-        self._now = now
+        self._now, self._key = now, key
         self._versions = dict(versions)
         self._by_id = {event.event_id: event for event in recorded}
 
@@ -147,7 +154,7 @@ class Plan:
     def _record(self, draft: Draft) -> RecordedEvent:
         stream = draft.event.stream
         version = self._versions.get(stream, NO_STREAM) + 1
-        event = draft.recorded(self.head, version, self._now)
+        event = draft.recorded(self.head, version, self._now, self._key)
         self._versions[stream] = version
         self._by_id[event.event_id] = event
         self.head = Head(event.position, event.hash)
