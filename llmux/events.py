@@ -31,6 +31,8 @@ class GatewayStarted(Event, frozen=True, kw_only=True):
 
     version: str
     routing: Mapping[str, Any]
+    chain: str = ""
+    """the name of the key that the hashes of the log are made with from here on ("" = none)"""
 
 
 class GatewayStopped(Event, frozen=True, kw_only=True):
@@ -94,6 +96,33 @@ class LogRestored(Event, frozen=True, kw_only=True):
 
     position: int
     head: str
+
+
+class ChainKeyChanged(Event, frozen=True, kw_only=True):
+    """The owner of the log gave its chain of hashes a key, or another one. This event is the first under the new one.
+
+    `before` and `after` are names of keys ("" = none), never keys. `lost`: the key before was not there any more, so nobody
+    looked whether the log up to here was whole.
+    """
+
+    before: str
+    after: str
+    lost: bool = False
+
+
+class LossAccepted(Event, frozen=True, kw_only=True):
+    """The owner of the log went on although its end was not the one that had been witnessed outside it.
+
+    The log ended with `position` and `head`. Once it had reached `last_position`, and `witnessed_position` had had the hash
+    `witnessed_head` (0 and "" = nothing was witnessed).
+    """
+
+    position: int
+    head: str
+    last_position: int
+    witnessed_position: int
+    witnessed_head: str
+    reason: str
 
 
 # --- stream `content` ----------------------------------------------------------------------------------------------
@@ -391,7 +420,7 @@ TYPES: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
         GatewayStarted, GatewayStopped, ActorCrashed, ActorRestarted,
-        SnapshotTaken, LogArchived, EventSkipped, LogRestored,
+        SnapshotTaken, LogArchived, EventSkipped, LogRestored, ChainKeyChanged, LossAccepted,
         ContentForgotten,
         KeyIssued, KeyRevoked,
         QuotaReported, QuotaExhausted, ProviderCooled, ProviderRestored, QuotaReset,
@@ -441,7 +470,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     causation_id: str = ""
 
 
-class RecordedEvent(msgspec.Struct, frozen=True):
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as the log holds it.
 
     `position` counts from 1 over the whole log and `version` from 0 in its stream, both without gaps; `recorded_at` is wall
@@ -473,7 +502,7 @@ class RecordedEvent(msgspec.Struct, frozen=True):
         return self.stream.partition("-")[0]
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """What folding needs of a recorded event: the fields of `RecordedEvent` without those that only the chain is for."""
 
     position: int
@@ -495,12 +524,17 @@ Recorded = RecordedEvent | Line
 """An event that can be folded."""
 
 
+def can_read(event: Recorded) -> bool:
+    """Whether this version knows the event's type and schema."""
+    known = _READERS.get(event.type)
+    return known is not None and 1 <= event.schema <= known[0]
+
+
 def fact_of(event: Recorded) -> Event:
     """The fact in a recorded event, decoded anew at each call and brought to the present schema. Raises UnknownEvent."""
-    known = _READERS.get(event.type)
-    if known is None or not 1 <= event.schema <= known[0]:
+    if not can_read(event):
         raise UnknownEvent(event.position, event.type, event.schema)
-    newest, decoder, cls = known
+    newest, decoder, cls = _READERS[event.type]
     if event.schema == newest:
         return decoder.decode(event.data)
     fields = msgspec.json.decode(event.data)

@@ -273,6 +273,22 @@ class LogDamaged(StoreFailure):
         self.position = position
 
 
+class TailMissing(LogDamaged):
+    """What the log holds is whole, but it once held more or something else: `position` is the first that is missing or other."""
+
+    code = "log_tail_missing"
+
+
+class ChainKeyWrong(StoreFailure):
+    """The log cannot be checked or continued with the chain key that is set, or without one. `position` is where that begins."""
+
+    code = "chain_key_wrong"
+
+    def __init__(self, message: str, position: int | None = None):
+        super().__init__(message)
+        self.position = position
+
+
 class SchemaUnknown(StoreFailure):
     """The tables of the log are of another version than this program knows."""
 
