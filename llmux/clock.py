@@ -7,7 +7,6 @@ people and for comparing with what vendors say; `monotonic` measures durations; 
 import os
 import random
 import time
-import uuid
 from typing import Protocol
 
 import trio
@@ -46,8 +45,9 @@ class _Ids:
             self._counter += 1
             if self._counter > 0xFFF:
                 self._last_ms, self._counter = self._last_ms + 1, 0
-        value = (self._last_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | self._counter << 64
-        return str(uuid.UUID(int=value | 0b10 << 62 | tail & (1 << 62) - 1))
+        high = (self._last_ms & (1 << 48) - 1) << 16 | 0x7 << 12 | self._counter
+        digits = f"{high:016x}{0b10 << 62 | tail & (1 << 62) - 1:016x}"  # several times as fast as uuid.UUID
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class SystemClock:

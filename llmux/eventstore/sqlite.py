@@ -6,6 +6,7 @@ Nothing else in this package is particular to SQLite.
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from llmux.config import Limits
 from llmux.eventstore.chain import EMPTY, Head
-from llmux.eventstore.table import packed, packed_stream, unpacked_stream
+from llmux.eventstore.table import EVENTS, packed, packed_stream, unpacked_stream
 from llmux.failures import LogDamaged, StoreFailure, StoreFull
 
 FILE = "events.db"
@@ -128,6 +129,31 @@ SELECT 'repeated', position, NULL FROM events WHERE event_id IN ({ids})
 @lru_cache(maxsize=128)
 def _look_up(streams: int, ids: int) -> str:
     return _LOOK_UP.format(names=", ".join(["(?)"] * streams), ids=", ".join("?" * ids))
+
+
+_INSERT_AFTER = """
+INSERT INTO events SELECT * FROM (VALUES {rows})
+WHERE column1 IS NOT NULL AND ? = (SELECT hash FROM events ORDER BY position DESC LIMIT 1)
+"""
+_COLUMNS = len(EVENTS.columns)
+
+
+@lru_cache(maxsize=64)
+def _insert_after(rows: int) -> str:
+    return _INSERT_AFTER.format(rows=", ".join([f"({', '.join('?' * _COLUMNS)})"] * rows))
+
+
+def insert_after(head: Head, rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """A statement, and its parameters, that inserts all rows if the log ends with `head`, and none otherwise.
+
+    The rows are filled up to one of a few numbers with rows that count for nothing: SQLite then keeps a few prepared
+    statements instead of one for each number of rows (a large one takes half a millisecond to prepare, and 100 kB).
+    """
+    places = len(rows) if len(rows) <= 8 else (len(rows) + 7) // 8 * 8
+    parameters = list(chain.from_iterable(rows))
+    parameters += [None] * ((places - len(rows)) * _COLUMNS)
+    parameters.append(head.hash)
+    return _insert_after(places), parameters
 
 
 async def look_up(

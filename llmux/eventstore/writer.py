@@ -1,12 +1,18 @@
 """The one that writes: a batch of appends becomes one transaction. Lives on the asyncio thread.
 
-The order is: look up, decide (pure, see `append`), write, commit, and only then move the head. Whatever fails before the
-commit leaves the log and the head as they were. A commit that fails in a way that does not say whether it happened makes the
-head unsure: the next append takes it from the disk.
+The careful way is: look up, decide (pure, see `append`), write, commit, and only then move the head. Whatever fails before
+the commit leaves the log and the head as they were. A commit that fails in a way that does not say whether it happened makes
+the head unsure: the next append takes it from the disk.
+
+The short way is one statement, which is a transaction by itself. It rests on what the writer remembers (the head, and the
+versions of streams), and on guesses: a stream it does not remember is new, and so is every event id. The statement writes
+nothing unless the log ends with the remembered head, and the database refuses a stream's version or an event id that is
+there already: so it holds only if every guess was right. Whatever it comes to otherwise, the careful way decides.
 """
 
 import asyncio
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 import aiosqlite
@@ -15,11 +21,16 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llmux.events import RecordedEvent
-from llmux.eventstore.append import Outcome, Plan, Prepared
-from llmux.eventstore.chain import EMPTY
-from llmux.eventstore.sqlite import BEGIN, DATABASE_ERRORS, failure_of, head_of, look_up
+from llmux.eventstore.append import ANY, NO_STREAM, Appended, Outcome, Plan, Prepared
+from llmux.eventstore.chain import EMPTY, Head
+from llmux.eventstore.origin import origin_of
+from llmux.eventstore.sqlite import BEGIN, DATABASE_ERRORS, failure_of, head_of, insert_after, look_up
 from llmux.eventstore.table import EVENTS, INSERT, event_of, row_of
+from llmux.eventstore.versions import Versions
 from llmux.failures import LogDamaged, OutcomeUnknown, StoreFailure, StoreFull
+
+AT_ONCE_ROWS_MAX = 128
+"""what one statement writes; a batch with more rows waits for the disk longer than for the detour"""
 
 
 class Counts(msgspec.Struct):
@@ -36,24 +47,43 @@ class Counts(msgspec.Struct):
 
 
 class Writer:
-    """Appends to the log through one connection, one batch at a time. `head` is the end of what is committed."""
+    """Appends to the log through one connection, one batch at a time. `head` is the end of what is committed.
 
-    def __init__(self, engine: AsyncEngine):
+    `origin` and `versions` begin with what the file says about archived events; who moves events into archives while this
+    writer is open brings both up to date (`move_origin`), between two batches.
+    """
+
+    def __init__(self, engine: AsyncEngine, key: bytes | None = None):
         self.head = EMPTY
+        self._key = key
         self.counts = Counts()
         self._engine = engine
         self._connection: AsyncConnection | None = None
+        self._driver: aiosqlite.Connection | None = None
         self._turn = asyncio.Lock()
         self._sure = False
+        self._origin = EMPTY
+        self._versions = Versions({})
 
     async def open(self) -> None:
         """Loads the head. Raises StoreFailure."""
         try:
             self._connection = await self._engine.connect()
-            self.head = await head_of(self._connection)
+            origin = await origin_of(self._connection)
+            self.move_origin(origin.head, origin.streams)
+            self.head = self._or_origin(await head_of(self._connection))
         except DATABASE_ERRORS as error:
             raise failure_of(error) from error
         self._sure = True
+
+    def move_origin(self, head: Head, streams: Mapping[str, int]) -> None:
+        """The events up to `head` are in archives now; `streams` holds the versions there of the streams that go on."""
+        self._origin = head
+        self._versions.floor = streams
+
+    def _or_origin(self, head: Head) -> Head:
+        """Where the log ends, if `head` is where its table ends."""
+        return self._origin if head == EMPTY else head
 
     async def close(self) -> None:
         """Waits for the batch under way and closes the connection."""
@@ -63,7 +93,7 @@ class Writer:
     async def append(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome]:
         """One outcome per entry, in their order. Never raises a StoreFailure."""
         async with self._turn:
-            outcomes = await self._transact(entries, now)
+            outcomes = await self._at_once(entries, now) or await self._carefully(entries, now)
         for outcome in outcomes:
             if isinstance(outcome, StoreFailure):
                 self.counts.refused += 1
@@ -74,7 +104,58 @@ class Writer:
                 self.counts.events += len(outcome.events)
         return outcomes
 
-    async def _transact(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome]:
+    # --- the short way ----------------------------------------------------------------------------------------------
+
+    async def _at_once(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome] | None:
+        """Writes the batch with one statement and returns its outcomes; None when the careful way has to decide."""
+        plan = self._guess(entries, now)
+        if plan is None:
+            return None
+        try:
+            driver = await self._connected()
+            cursor = await driver.execute(*insert_after(self.head, [row_of(event) for event in plan.events]))
+        except sqlite3.IntegrityError:
+            return None
+        except DATABASE_ERRORS as error:
+            failure = failure_of(error)
+            self.counts.failed += 1
+            if failure.code == "store_busy":  # nothing has happened, and the careful way would wait as long again
+                return _all_failed(entries, failure)
+            self._doubt()
+            await self._roll_back()
+            return None
+        if cursor.rowcount != len(plan.events):
+            return None
+        self._committed(plan)
+        return plan.outcomes
+
+    def _guess(self, entries: Sequence[Prepared | StoreFailure], now: int) -> Plan | None:
+        """The plan that follows from what is remembered, if it can be carried out at once and is safe with a wrong guess."""
+        if not self._sure or self.head.position == 0:
+            return None
+        rows, versions = 0, {}
+        for entry in entries:
+            if isinstance(entry, StoreFailure):
+                continue
+            rows += len(entry.drafts)
+            written = {draft.event.stream for draft in entry.drafts}
+            for stream in written | entry.expected.keys():
+                version = self._versions.of(stream)
+                if version is not None:
+                    versions[stream] = version
+                elif stream not in written or entry.expected.get(stream, ANY) not in (ANY, NO_STREAM):
+                    return None  # no row would be refused if the guess were wrong
+        if not 0 < rows <= AT_ONCE_ROWS_MAX:
+            return None
+        plan = Plan(self.head, versions, (), now, self._key).decide(entries)
+        for entry, outcome in zip(entries, plan.outcomes, strict=True):
+            if entry is not outcome and not (isinstance(outcome, Appended) and not outcome.repeated):
+                return None  # a guess is no ground to refuse anybody
+        return plan
+
+    # --- the careful way --------------------------------------------------------------------------------------------
+
+    async def _carefully(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome]:
         good = [entry for entry in entries if isinstance(entry, Prepared)]
         if not good:
             return [entry for entry in entries if isinstance(entry, StoreFailure)]
@@ -92,18 +173,19 @@ class Writer:
         except Exception as error:
             self.counts.failed += 1
             await self._roll_back()
-            self._sure = self._sure and not committing
+            if committing:
+                self._doubt()
             if not isinstance(error, (*DATABASE_ERRORS, StoreFailure)):
                 raise
             return _all_failed(entries, _failure(error, committing))
-        self.head = plan.head
-        self.counts.transactions += 1
+        self._committed(plan)
         return plan.outcomes
 
     async def _plan(self, driver: aiosqlite.Connection, good: Sequence[Prepared], now: int) -> Plan:
         streams = {stream for entry in good for stream in entry.streams}
         ids = {draft.event.event_id for entry in good for draft in entry.drafts}
         head, versions, positions = await look_up(driver, streams, ids)
+        head = self._or_origin(head)
         if head != self.head and self._sure:
             raise LogDamaged(
                 f"The log ends at position {head.position} with another hash or place than this process left it "
@@ -111,13 +193,24 @@ class Writer:
                 min(head.position, self.head.position) + 1,
             )
         self.head, self._sure = head, True
-        return Plan(head, versions, await self._recorded(positions), now)
+        archived = {stream: self._versions.floor[stream] for stream in streams & self._versions.floor.keys()}
+        return Plan(head, archived | versions, await self._recorded(positions), now, self._key)
 
     async def _recorded(self, positions: Sequence[int]) -> list[RecordedEvent]:
         if not positions or self._connection is None:
             return []
         rows = await self._connection.execute(select(EVENTS).where(EVENTS.c.position.in_(positions)))
         return [event_of(row) for row in rows]
+
+    def _committed(self, plan: Plan) -> None:
+        self.head = plan.head
+        self._versions.note(plan.events)
+        self.counts.transactions += 1
+
+    def _doubt(self) -> None:
+        """A commit may have happened or not: what is remembered may be too old."""
+        self._sure = False
+        self._versions.forget()
 
     async def _connected(self) -> aiosqlite.Connection:
         """The driver's own connection, which SQLAlchemy has opened and settled.
@@ -127,10 +220,12 @@ class Writer:
         """
         if self._connection is None:
             self._connection = await self._engine.connect()
-        driver = (await self._connection.get_raw_connection()).driver_connection
-        if not isinstance(driver, aiosqlite.Connection):
-            raise TypeError("the engine of the event log is not one of aiosqlite")
-        return driver
+        if self._driver is None:
+            driver = (await self._connection.get_raw_connection()).driver_connection
+            if not isinstance(driver, aiosqlite.Connection):
+                raise TypeError("the engine of the event log is not one of aiosqlite")
+            self._driver = driver
+        return self._driver
 
     async def _roll_back(self) -> None:
         """Ends the transaction, if there is one; a connection that cannot even do that is replaced."""
@@ -142,6 +237,7 @@ class Writer:
 
     async def _disconnect(self, *, broken: bool = False) -> None:
         connection, self._connection = self._connection, None
+        self._driver = None
         if connection is None:
             return
         if broken:  # else the pool would hand it out again
