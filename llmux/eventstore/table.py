@@ -147,12 +147,15 @@ ROWS = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY posit
 """The same events with all columns."""
 
 
+_recent_stream = lru_cache(maxsize=1024)(unpacked_stream)
+
+
 def line_of(row: Any) -> Line:
     """The line in a row of `LINES`. Raises LogDamaged when the row cannot be one."""
     position, stream, type, schema, at, principal, correlation, data = row
     try:
         if stream.__class__ is bytes:
-            stream = unpacked_stream(stream)
+            stream = _recent_stream(stream)
         if correlation.__class__ is bytes:
             correlation = recent_text(correlation) if len(correlation) == 16 else unpacked(correlation)
         return Line(position, stream, type, schema, at, principal, correlation, data)

@@ -55,7 +55,7 @@ class Draft(Generic[S]):
 
     def drop(self, key: str) -> None:
         """Removes what is under `key`, if there is anything."""
-        if key in self._base:
+        if len(self._base) and key in self._base:
             self._changes[key] = _GONE
         else:
             self._changes.pop(key, None)
