@@ -17,6 +17,7 @@ from llmux.events import (
     ActorRestarted,
     AttemptFailed,
     AttemptSucceeded,
+    ContentForgotten,
     RecordedEvent,
     RequestAccepted,
     RequestCompleted,
@@ -79,6 +80,18 @@ class Metrics:
         self._restarts = Counter(
             "llmux_actor_restarts_total", "Actors started again after a crash", ("actor",), registry=registry
         )
+        self._content_kept = Counter(
+            "llmux_content_kept_total", "Requests whose text was kept, outside the log", registry=registry
+        )
+        self._content_lost = Counter(
+            "llmux_content_lost_total",
+            "Requests whose text was to be kept and could not be, by reason",
+            ("reason",),
+            registry=registry,
+        )
+        self._content_forgotten = Counter(
+            "llmux_content_forgotten_total", "Requests whose kept text was deleted", registry=registry
+        )
         self._active = Gauge("llmux_active_requests", "Requests without their terminal fact", registry=registry)
         self._uptime = Gauge("llmux_uptime_seconds", "Seconds since the gateway started", registry=registry)
         self._position = Gauge("llmux_log_position", "Position of the last event in the log", registry=registry)
@@ -96,6 +109,14 @@ class Metrics:
     def rejected(self, endpoint: str, code: str) -> None:
         """A request was refused at the door. `endpoint` is a route template or "unknown", never a path from the wire."""
         self._rejected.labels(endpoint, code).inc()
+
+    def content_kept(self, texts: int) -> None:
+        """The text of so many requests was kept."""
+        self._content_kept.inc(texts)
+
+    def content_lost(self, reason: str, texts: int) -> None:
+        """The text of so many requests could not be kept. `reason` is a word of ours."""
+        self._content_lost.labels(reason).inc(texts)
 
     def observe(self, recorded: Iterable[RecordedEvent]) -> None:
         """Counts what was recorded."""
@@ -125,6 +146,8 @@ class Metrics:
                 self._tokens.labels(fact.provider, "completion").inc(fact.usage.output_tokens)
             case AttemptFailed() as fact:
                 self._errors.labels(fact.provider, fact.kind).inc()
+            case ContentForgotten() as fact:
+                self._content_forgotten.inc(fact.answers)
             case ActorRestarted() as fact:
                 self._restarts.labels(fact.actor).inc()
             case _:
@@ -141,5 +164,6 @@ _COUNTED = frozenset(
         "AttemptSucceeded",
         "AttemptFailed",
         "ActorRestarted",
+        "ContentForgotten",
     }
 )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from llmux.actors.content import ContentStatistics
 from llmux.actors.facts.providers import ProviderFacts, account_key
 from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.router import Route, exclusion_of
@@ -37,7 +38,10 @@ class CacheHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """ "unhealthy": no provider can answer; "degraded": some actor was given up; "healthy" otherwise."""
+    """ "unhealthy": no provider can answer; "degraded": some actor was given up, or kept texts are in trouble; "healthy" otherwise.
+
+    `content` is None where no text is kept and none ever was.
+    """
 
     status: Literal["healthy", "degraded", "unhealthy"]
     uptime_ms: int
@@ -45,12 +49,15 @@ class Health(msgspec.Struct, frozen=True):
     cache: CacheHealth
     active_requests: int
     degraded_because: tuple[str, ...]
+    content: ContentStatistics | None
 
 
 def health_of(system: "System") -> Health:
     """The health of a running gateway, as of now."""
     providers = {name: _provider(name, system) for name in system.providers}
-    degraded = tuple(sorted(system.supervisor.degraded))
+    content = system.content.counts() if system.content.active else None
+    troubled = {"content"} if content is not None and content.trouble else set()
+    degraded = tuple(sorted(system.supervisor.degraded | troubled))
     available = any(provider.available for provider in providers.values())
     counts, facts = system.cache.counts(), system.facts.cache
     return Health(
@@ -60,6 +67,7 @@ def health_of(system: "System") -> Health:
         cache=CacheHealth(counts.entries, counts.entries_max, facts.hits, facts.misses),
         active_requests=system.active_requests,
         degraded_because=degraded,
+        content=content,
     )
 
 

@@ -67,7 +67,7 @@ class Journal(Actor):
         super().__init__("journal", mailbox_max=limits.mailbox_max, ask_ms_max=limits.append_ms_max)
         self._store = store
         self._limits = limits
-        self._watch = watch
+        self._watches = [watch]
         self.facts = facts
         """the facts as of the last commit: frozen, anybody in the process may read them"""
         self.recent = Recent(facts.position)
@@ -82,6 +82,10 @@ class Journal(Actor):
     def store(self) -> Store:
         """The log itself, to read it: what appends to it passes by everybody's facts."""
         return self._store
+
+    def watch(self, watch: Watch) -> None:
+        """Tells `watch` of every commit from now on."""
+        self._watches.append(watch)
 
     def counts(self) -> JournalStatistics:
         return JournalStatistics(
@@ -172,7 +176,8 @@ class Journal(Actor):
         self.facts = evolve(self.facts, recorded)
         self._commits += bool(recorded)
         self._events += len(recorded)
-        self._watch(recorded)
+        for watch in self._watches:
+            watch(recorded)
         self.recent.add(recorded)
         self._settle(owed, outcomes[: len(owed)])
         for reply, outcome in zip(asking, outcomes[len(owed) :], strict=True):

@@ -32,11 +32,12 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
 
 class IssueKey(Message[IssuedKey], frozen=True):
-    """Make a key for a user and a project."""
+    """Make a key for a user and a project. With `record_content`, the text of its requests is kept, outside the log."""
 
     user: str
     project: str
     label: str = ""
+    record_content: bool = False
     principal: str = "admin"
 
 
@@ -55,6 +56,7 @@ class KeyRegistry(Actor):
             "key_registry", mailbox_max=settings.limits.mailbox_max, ask_ms_max=settings.limits.append_ms_max
         )
         self._journal = journal
+        self._settings = settings
         self._clock = clock
 
     async def handle(self, message: IssueKey | RevokeKey) -> IssuedKey | bool:
@@ -66,6 +68,13 @@ class KeyRegistry(Actor):
         for name, value in (("userId", command.user), ("projectId", command.project), ("label", command.label)):
             if len(value) > 200 or printable(value, 200) != value or (not value and name != "label"):
                 raise ClientFailure(f"{name} must be 1 to 200 printable characters.", param=name)
+        if command.record_content and self._settings.content_retention_days is None:
+            raise ClientFailure(
+                "recordContent: nobody has said for how long text may be kept. Set CONTENT_RETENTION_DAYS to a number of "
+                "days, and start the gateway again.",
+                param="recordContent",
+                code="content_retention_missing",
+            )
         key_id = _base62(self._clock.secret(8), 8)
         secret = _base62(self._clock.secret(32), 43)
         fact = KeyIssued(
@@ -74,6 +83,7 @@ class KeyRegistry(Actor):
             user=command.user,
             project=command.project,
             label=command.label,
+            record_content=command.record_content,
         )
         stream = f"key-{key_id}"
         event = NewEvent(stream, fact, self._clock.new_id(), command.principal)

@@ -85,6 +85,12 @@ class Request:
             return self._took_ms
         return int((self._clock.monotonic() - self._began) * 1000)
 
+    @property
+    def answered(self) -> tuple[Chunk, ...]:
+        """The answer so far, without the Finish: all there is, or, of a client that has left, what it took before."""
+        chunks = self._producer.chunks
+        return tuple(chunks[: self._cursor] if self.has_left else chunks)
+
     async def started(self) -> None:
         """Returns when the first chunk is there or the answer has ended well; raises what made it fail before that."""
         while not self._producer.chunks and not self.ended:

@@ -9,6 +9,7 @@ import trio
 
 from llmux import __version__, events
 from llmux.actors.cache import Cache, CachedAnswer
+from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
@@ -70,6 +71,9 @@ class System:
         self.key_registry = KeyRegistry(journal, settings, clock)
         self.tracker = QuotaTracker(journal, settings, clock)
         self.cache = Cache(journal, settings, clock)
+        require_retention(settings, self.facts.keys)
+        self.content = ContentKeeper(journal, settings, clock, metrics)
+        journal.watch(self.content.observe)
         self.providers = {
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
@@ -182,14 +186,17 @@ class System:
         self._flights[flight.id] = flight
         if wish.use_cache:
             self._joinable[fingerprint] = flight
-        accepted = _accepted(wish, fingerprint, routing, "", "miss" if wish.use_cache else "off")
+        cache = "miss" if wish.use_cache else "off"
+        accepted = _accepted(wish, fingerprint, routing, "", cache, self.content.wants(wish.principal))
         self._nursery.start_soon(flight.run, accepted)
         return request
 
     def _request(self, id: str, wish: Wish, source: str, producer: Produces) -> Request:
         most_ms = self.settings.request_timeout_ms
         timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
-        return Request(id, wish, source, producer, self.clock, timeout_ms)
+        request = Request(id, wish, source, producer, self.clock, timeout_ms)
+        self.content.expect(request)
+        return request
 
     def _landed(self, flight: Flight) -> None:
         self._flights.pop(flight.id, None)
@@ -200,14 +207,15 @@ class System:
         assert self._nursery is not None
         request = self._request(self.clock.new_id(), wish, "joined", flight)
         flight.hold(request)
-        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss")
+        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss", self.content.wants(wish.principal))
         self._nursery.start_soon(flight.join, request, accepted)
         return request
 
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         assert self._nursery is not None
         request = self._request(self.clock.new_id(), wish, "cache", _Held(cached))
-        self._nursery.start_soon(self._serve_cached, request, cached, _accepted(wish, fingerprint, routing, "", "hit"))
+        accepted = _accepted(wish, fingerprint, routing, "", "hit", self.content.wants(wish.principal))
+        self._nursery.start_soon(self._serve_cached, request, cached, accepted)
         return request
 
     async def _serve_cached(self, request: Request, cached: CachedAnswer, accepted: RequestAccepted) -> None:
@@ -244,7 +252,7 @@ class System:
             for id, request in sorted(self.facts.requests.open.items())
         ]
         await self.journal.append(NewEvent("gateway", started, self.clock.new_id()), *abandoned)
-        for actor in (self.key_registry, self.tracker, self.cache):
+        for actor in (self.content, self.key_registry, self.tracker, self.cache):
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
         await ladder.start(self._run_flights)
@@ -255,7 +263,7 @@ class System:
         for flight in list(self._flights.values()):
             flight.stop()
         await ladder.stop(down_to=1)
-        for actor in (*self.providers.values(), self.cache, self.tracker, self.key_registry):
+        for actor in (*self.providers.values(), self.cache, self.tracker, self.key_registry, self.content):
             actor.leave(ShuttingDown("The gateway is stopping."))
         await self._record_the_stop()
         await ladder.stop()
@@ -313,7 +321,9 @@ class _Held:
         """Nothing is under way that could be stopped."""
 
 
-def _accepted(wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str) -> RequestAccepted:
+def _accepted(
+    wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str, content: bool
+) -> RequestAccepted:
     return RequestAccepted(
         endpoint=wish.endpoint,
         model=wish.model[:200],
@@ -328,4 +338,5 @@ def _accepted(wish: Wish, fingerprint: str, routing: Routing, flight: str, cache
         ],
         draw=routing.draw,
         cache=cache,
+        content=content,
     )

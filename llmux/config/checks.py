@@ -12,6 +12,7 @@ from llmux.failures import ConfigurationWrong, ProviderUnknown
 HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 AMOUNT_MAX = 10**12
+DAYS_MAX = 36_500
 ZERO_IS_OFF = frozenset(
     {
         "cache_ttl_ms",
@@ -118,6 +119,14 @@ def check(settings: Settings) -> None:
         raise ConfigurationWrong(
             "API_KEY_REQUIRED is true, but there is no key. Set API_KEY to a key for everybody, or ADMIN_KEY to make keys "
             "with (POST /admin/api-keys), or both."
+        )
+    days = settings.content_retention_days
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        raise ConfigurationWrong(f"CONTENT_RETENTION_DAYS is {days}; write 1 to {DAYS_MAX}.")
+    if settings.record_content and days is None:
+        raise ConfigurationWrong(
+            "RECORD_CONTENT is true, but nobody has said for how long the text of prompts and answers may be kept. "
+            "Set CONTENT_RETENTION_DAYS to a number of days, such as 30."
         )
     for alias, target in settings.aliases.items():
         if alias in SMART or not MODEL_NAME.fullmatch(target):

@@ -90,9 +90,14 @@ def _file_text(environ: Mapping[str, str]) -> tuple[str, str]:
         raise ConfigurationWrong(f"The configuration file {path} cannot be read: {error}.") from None
 
 
-_FILE_KEYS = ("providers", "models", "limits", "server", "cache")
 _SERVER_KEYS = ("host", "port", "default_provider", "request_timeout_ms", "allowed_hosts", "shutdown_grace_ms")
-_CACHE_KEYS = ("ttl_ms", "entries_max", "bytes_max")
+_GROUPS: dict[str, dict[str, str]] = {
+    "server": {key: key for key in _SERVER_KEYS},
+    "cache": {"ttl_ms": "cache_ttl_ms", "entries_max": "cache_entries_max", "bytes_max": "cache_bytes_max"},
+    "content": {"record": "record_content", "retention_days": "content_retention_days"},
+}
+"""Table of the file -> its keys, and the fields of Settings that they are."""
+_FILE_KEYS = ("providers", "models", "limits", *_GROUPS)
 
 
 def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -100,11 +105,11 @@ def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
     refuse_unknown(table, _FILE_KEYS, source)
     types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     values: dict[str, Any] = {}
-    for name, keys, prefix in (("server", _SERVER_KEYS, ""), ("cache", _CACHE_KEYS, "cache_")):
+    for name, fields in _GROUPS.items():
         where, group = f"{source}, [{name}]", subtable(table, name, source)
-        refuse_unknown(group, keys, where)
+        refuse_unknown(group, fields, where)
         for key, value in group.items():
-            values[prefix + key] = value_of(value, types[prefix + key], f"{where}: {key}")
+            values[fields[key]] = value_of(value, types[fields[key]], f"{where}: {key}")
     values["limits"] = struct_of(subtable(table, "limits", source), Limits, f"{source}, [limits]")
     values["aliases"] = _aliases(subtable(table, "models", source), source)
     return values
@@ -152,6 +157,8 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "CACHE_TTL": ("cache_ttl_ms", _number),
     "CACHE_MAX_SIZE": ("cache_entries_max", _number),
     "SHUTDOWN_GRACE": ("shutdown_grace_ms", _number),
+    "RECORD_CONTENT": ("record_content", _boolean),
+    "CONTENT_RETENTION_DAYS": ("content_retention_days", _number),
     "LLMUX_SECRET": ("secret", _text),
 }
 """Environment variable -> field of Settings, and how its text is read.

@@ -2,6 +2,8 @@
 
 from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
 from llmux.eventstore.chain import EMPTY, GENESIS, Head
+from llmux.eventstore.content import ContentStore, Forgetting, Keeping, KeptContent, KeptText, open_content
+from llmux.eventstore.content_file import CONTENT_FILE
 from llmux.eventstore.lock import is_owned, own_directory
 from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader, open_reader
@@ -12,6 +14,7 @@ from llmux.eventstore.verify import Verified, verify
 
 __all__ = [
     "ANY",
+    "CONTENT_FILE",
     "EMPTY",
     "FILE",
     "GENESIS",
@@ -19,7 +22,12 @@ __all__ = [
     "REVISION",
     "Append",
     "Appended",
+    "ContentStore",
+    "Forgetting",
     "Head",
+    "Keeping",
+    "KeptContent",
+    "KeptText",
     "Origin",
     "Outcome",
     "Reader",
@@ -27,6 +35,7 @@ __all__ = [
     "StoreStatistics",
     "Verified",
     "is_owned",
+    "open_content",
     "open_reader",
     "open_store",
     "own_directory",

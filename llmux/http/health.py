@@ -11,6 +11,7 @@ from llmux.http.native import error_body
 from llmux.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
+    from llmux.actors.content import ContentStatistics
     from llmux.actors.health import CacheHealth, Health, ProviderHealth
     from llmux.actors.provider import Provider
     from llmux.actors.system import System
@@ -50,6 +51,21 @@ def health_body(health: "Health", now: int, default_provider: str) -> dict[str, 
         "availableProviders": [name for name, each in health.providers.items() if each.available],
         "defaultProvider": default_provider,
         "degradedBecause": health.degraded_because,
+        **({"content": _content_body(health.content)} if health.content is not None else {}),
+    }
+
+
+def _content_body(content: "ContentStatistics") -> dict[str, Any]:
+    """What became of the texts that were to be kept, since the start. `sentence` says what is wrong ("" = nothing)."""
+    return {
+        "kept": content.kept,
+        "lost": content.lost,
+        "forgotten": content.forgotten,
+        "waiting": content.waiting,
+        "bytes": content.file_bytes,
+        "maxBytes": content.bytes_max,
+        "retentionDays": content.retention_days,
+        "sentence": content.trouble,
     }
 
 
