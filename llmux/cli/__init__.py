@@ -5,9 +5,11 @@ import click
 from llmux import __version__
 from llmux.cli.command import Group
 from llmux.cli.examining import doctor
-from llmux.cli.reading import events
+from llmux.cli.keys import keys
+from llmux.cli.reading import events, request
 from llmux.cli.replaying import replay
 from llmux.cli.serving import demo, serve
+from llmux.cli.simulating import simulate
 from llmux.cli.verifying import verify
 
 
@@ -17,5 +19,5 @@ def main() -> None:
     """One HTTP API over your logged-in Claude Code, Gemini CLI and Codex, and a local Ollama."""
 
 
-for _command in (serve, demo, doctor, events, replay, verify):
+for _command in (serve, demo, doctor, events, keys, request, replay, simulate, verify):
     main.add_command(_command)

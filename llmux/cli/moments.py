@@ -1,14 +1,13 @@
-"""Moments of the log as people type them: a position, or a time."""
+"""Moments of the log as people type them on the command line: a position, or a time, which without a zone is local."""
 
 import re
-from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
 
+from llmux.actors.moments import time_of
 from llmux.eventstore import Reader
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from llmux.failures import ClientFailure
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -19,13 +18,12 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 def moment_of(text: str, option: str) -> Moment:
-    """What `text` names. A time without a zone is local time. Raises BadParameter, which names `option`."""
+    """What `text` names. Raises BadParameter, which names `option`."""
     if re.fullmatch(r"[0-9]{1,18}", text):
         return Moment(position=int(text))
     try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-        return Moment(time_ms=(moment - _EPOCH) // timedelta(milliseconds=1))
-    except (ValueError, OverflowError):
+        return Moment(time_ms=time_of(text, option, local=True))
+    except ClientFailure:
         raise click.BadParameter(
             "write a position such as 120, or a time such as 2026-11-22T18:30:00Z", param_hint=option
         ) from None
@@ -36,10 +34,6 @@ async def position_at(reader: Reader, moment: Moment) -> int:
     if moment.position is not None:
         return moment.position
     assert moment.time_ms is not None
-    position, page = 0, reader.limits.read_rows_max
-    while recorded := await reader.read(after=position, limit=page):
-        for event in recorded:
-            if event.recorded_at > moment.time_ms:
-                return position
-            position = event.position
-    return position
+    head = await reader.head_on_disk()
+    later = await reader.read(limit=1, recorded_from=moment.time_ms + 1)
+    return later[0].position - 1 if later else head.position
