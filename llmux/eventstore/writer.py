@@ -119,7 +119,7 @@ class Writer:
         except DATABASE_ERRORS as error:
             failure = failure_of(error)
             self.counts.failed += 1
-            if failure.code == "store_busy":  # nothing has happened, and the careful way would wait as long again
+            if failure.code == "store_busy" and await self._unmoved():  # the careful way would wait as long again
                 return _all_failed(entries, failure)
             self._doubt()
             await self._roll_back()
@@ -177,7 +177,11 @@ class Writer:
                 self._doubt()
             if not isinstance(error, (*DATABASE_ERRORS, StoreFailure)):
                 raise
-            return _all_failed(entries, _failure(error, committing))
+            failure = failure_of(error)
+            if committing and not (_is_harmless(failure) and await self._unmoved()):
+                failure = OutcomeUnknown(f"It is not known whether the events were recorded. {failure}")
+            failure.__cause__ = error if error is not failure else None
+            return _all_failed(entries, failure)
         self._committed(plan)
         return plan.outcomes
 
@@ -227,6 +231,15 @@ class Writer:
             self._driver = driver
         return self._driver
 
+    async def _unmoved(self) -> bool:
+        """Whether the log is seen to end where it did before."""
+        try:
+            await self._connected()
+            assert self._connection is not None
+            return self._or_origin(await head_of(self._connection)) == self.head
+        except DATABASE_ERRORS:
+            return False
+
     async def _roll_back(self) -> None:
         """Ends the transaction, if there is one; a connection that cannot even do that is replaced."""
         try:
@@ -245,13 +258,9 @@ class Writer:
         await connection.close()
 
 
-def _failure(error: Exception, committing: bool) -> StoreFailure:
-    failure = failure_of(error)
-    # Full and busy are said before the commit's last page is written; after anything else it may be on disk or not.
-    if committing and not (isinstance(failure, StoreFull) or failure.code == "store_busy"):
-        failure = OutcomeUnknown(f"It is not known whether the events were recorded. {failure}")
-    failure.__cause__ = error if error is not failure else None
-    return failure
+def _is_harmless(failure: StoreFailure) -> bool:
+    """Whether it is said before a commit's last page is written. After anything else the events may be on disk or not."""
+    return isinstance(failure, StoreFull) or failure.code == "store_busy"
 
 
 def _all_failed(entries: Sequence[Prepared | StoreFailure], failure: StoreFailure) -> list[Outcome]:
