@@ -20,8 +20,9 @@ import trio
 import trio.testing
 from click.testing import CliRunner
 
+from llmux.actors.history import Wanted
 from llmux.cli import main
-from llmux.cli.reading import FOLLOW_INTERVAL_S, _print_events
+from llmux.cli.reading import FOLLOW_INTERVAL_S, print_events
 from llmux.config import Limits
 from llmux.events import RecordedEvent
 from llmux.eventstore import Reader, open_reader
@@ -105,9 +106,11 @@ async def test_following_reads_no_event_twice_although_none_matches(
     monkeypatch.setattr(Reader, "read", noted)
     async with opened(tmp_path) as store, open_reader(tmp_path, Limits()) as reader:
         await store.append([one("gateway"), one("cache"), one("gateway"), one("gateway")])
-        follow = partial(
-            _print_events, reader, follow=True, stream="cache", types=(), show=lambda e: f"at {e.position}"
+        only_the_cache, show = (
+            Wanted(streams=frozenset({"cache"})),
+            lambda page: print(*(f"at {e.position}" for e in page)),
         )
+        follow = partial(print_events, reader, only_the_cache, show, follow=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
             await trio.sleep(10 * FOLLOW_INTERVAL_S)

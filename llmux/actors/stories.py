@@ -121,6 +121,11 @@ class Story(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     usage: Tokens | None = None
     events: list[dict[str, Any]] = []
 
+    def plain(self) -> dict[str, Any]:
+        """The story as JSON can hold it."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
 
 def id_of(text: str) -> str:
     """A request id in the form that the log has it in. Raises ClientFailure."""

@@ -1,8 +1,10 @@
 """Keys for users: POST, GET and DELETE /admin/api-keys, for whoever has the ADMIN_KEY (in the header X-Admin-Key).
 
     POST   {"userId", "projectId"}   {"apiKey", "userId", "projectId", "id"}   the key itself is shown here and nowhere else
-    GET                              {"keys": [{"id", "key": "sk-lmx_<id>_…", "userId", "projectId", "createdAt", "revoked"}]}
+    GET                              {"keys": [{"id", "key": "sk-lmx_<id>_…", "userId", "projectId", "label", "createdAt", "revoked"}]}
     DELETE /<id or whole key>        {"success": whether that key was good until now}
+
+A POST with `"recordContent": true` makes a key whose prompts and answers are kept (docs/content.md); then the list says so.
 
 A key is on disk before its answer is sent, and a revoked one opens nothing from the next request on.
 """
@@ -30,6 +32,8 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     userId: str = ""
     projectId: str = ""
+    label: str = ""
+    recordContent: bool = False
 
 
 def register(door: Door, system: "System") -> None:
@@ -37,7 +41,8 @@ def register(door: Door, system: "System") -> None:
 
     async def issue() -> Response:
         wanted = decoded(await body_bytes(), NewKey)
-        issued = await system.key_registry.ask(IssueKey(user=wanted.userId, project=wanted.projectId))
+        command = IssueKey(user=wanted.userId, project=wanted.projectId, label=wanted.label, record_content=wanted.recordContent)
+        issued = await system.key_registry.ask(command)
         body = {
             "apiKey": issued.secret_key,
             "userId": wanted.userId,
@@ -48,7 +53,7 @@ def register(door: Door, system: "System") -> None:
 
     async def listed() -> Response:
         keys = sorted(system.facts.keys.values(), key=lambda key: (key.issued_at, key.id))
-        return json_response({"keys": [_key_body(key) for key in keys]}, headers={"cache-control": "no-store"})
+        return json_response({"keys": [key_body(key) for key in keys]}, headers={"cache-control": "no-store"})
 
     async def revoke(key: str) -> Response:
         owner = system.keys.principal_of(key)
@@ -60,12 +65,15 @@ def register(door: Door, system: "System") -> None:
     door.route("DELETE", f"{KEYS}/<key>", revoke, Caller.ADMIN, error_body)
 
 
-def _key_body(key: "Key") -> dict[str, Any]:
+def key_body(key: "Key") -> dict[str, Any]:
+    """A key as the list shows it, without its secret."""
     return {
         "id": key.id,
         "key": f"sk-lmx_{key.id}_…",
         "userId": key.user,
         "projectId": key.project,
+        "label": key.label,
         "createdAt": iso(key.issued_at),
         "revoked": key.revoked_at is not None,
+        **({"recordContent": True} if key.record_content else {}),
     }
