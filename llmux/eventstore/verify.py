@@ -1,107 +1,214 @@
 """Is the log what was written? Walks the chain and names the first position that does not fit."""
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
-from llmux.events import RecordedEvent
-from llmux.eventstore.chain import EMPTY, Head, hash_of
+from llmux.eventstore.chain import EMPTY, NO_KEYS, UNKEYED, Head, Keys, message, sealed
 from llmux.eventstore.reader import Reader
-from llmux.failures import LogDamaged, StoreFailure
+from llmux.eventstore.table import unpacked, uuid_text
+from llmux.failures import ChainKeyWrong, LogDamaged, StoreFailure, TailMissing, printable
 
-PAGE = 1_000
+PAGE = 10_000
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """The log is whole: `events` were checked, and `head` is where it ends."""
+    """The log is whole: `events` were checked, and `head` is where it ends. `key` names the key of its end ("" = none)."""
 
     events: int
     head: Head
+    key: str = UNKEYED
 
 
 async def verify(
-    reader: Reader, *, first: int = 1, progress: Callable[[int, int], object] | None = None, key: bytes | None = None
+    reader: Reader,
+    *,
+    first: int | None = None,
+    walk: "Walk | None" = None,
+    keys: Keys = NO_KEYS,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Verified:
-    """Checks every event from position `first` to the end of the log as it is now; a store may go on appending.
+    """Checks every event from position `first` (the file's first) to the end of the log as it is now; it may go on growing.
 
     Checked are: positions and versions without gaps, every hash, every link to the hash before, that no tail is missing, and
-    the file itself. With `first` > 1 the event before it is trusted. Unknown types of events are no damage.
-    `progress` is called with (position, last position) after each page. Raises LogDamaged, which names the first bad
-    position and what is wrong with it; StoreFailure when the log cannot be read at all.
+    the file itself. What precedes `first` is trusted; a `walk` that has come through the archives goes on from there instead.
+    Unknown types of events are no damage. `progress` is called with (position, last position) after each page.
+
+    Raises LogDamaged, which names the first bad position and what is wrong with it (TailMissing, when it is the end that is
+    missing); ChainKeyWrong, when nothing is wrong as far as the `keys` show, but they do not show everything; StoreFailure
+    when the log cannot be read at all; ValueError for a position that is not in the file.
     """
-    last, count = await reader.ends()
-    if not 1 <= first <= last + 1:
-        raise ValueError(f"the log has positions 1 to {last}; there is no {first}")
-    head = await _before(reader, first)
-    gap = await reader.version_gap(head.position, last)
-    while head.position < last:
-        page = await _page(reader, head.position, last)
-        if not page:
-            raise LogDamaged(f"Position {head.position + 1} is missing.", head.position + 1)
-        for event in page:
-            head = _next(head, event, key)
-            if event.position == gap:
-                raise LogDamaged(f"Position {gap}: version {event.version} does not follow in {event.stream}.", gap)
-        if progress is not None:
-            progress(head.position, last)
-    if count != last:
+    last, ever = await reader.ends()
+    origin = (await reader.origin()).head
+    last, ever = max(last, origin.position), max(ever, origin.position)
+    if walk is None:
+        walk = Walk(await _before(reader, first or origin.position + 1, origin, last), keys)
+    elif walk.head != origin:
         raise LogDamaged(
-            f"The log ends at position {last}, but its last position was {count} once: the tail is missing.", last + 1
+            f"The archives do not lead to what position {origin.position + 1} follows.", origin.position + 1
         )
-    state = await reader.integrity()
-    if state != "ok":
+    gap = await reader.version_gap(walk.head.position, last)
+    while walk.head.position < last:
+        rows = await _page(reader, walk.head.position, last)
+        if not rows:
+            raise LogDamaged(f"Position {walk.head.position + 1} is missing.", walk.head.position + 1)
+        walk.take(rows, gap)
+        if progress is not None:
+            progress(walk.head.position, last)
+    if ever != last:
+        raise TailMissing(
+            f"The log ends at position {last}, but its last position was {ever} once: the tail is missing.", last + 1
+        )
+    if await reader.integrity() != "ok":
         raise LogDamaged("Every event is whole, but the file around them is damaged: SQLite's integrity check fails.")
-    return Verified(last - first + 1, head)
+    return walk.ended()
 
 
-def _next(head: Head, event: RecordedEvent, key: bytes | None) -> Head:
-    """The head after `event`. Raises LogDamaged when it does not belong there."""
-    here = head.position + 1
-    if event.position != here:
-        raise LogDamaged(f"Position {here} is missing; the next event is {event.position}.", here)
-    if event.prev_hash != head.hash:
-        raise LogDamaged(f"Position {here}: the hash of the event before it is another one.", here)
+class Walk:
+    """Goes along the chain, event by event. `head` is the last one of those that were taken and fit.
+
+    Which key an event is under, its hash itself tells. A log goes through its keys in their order and never back, so an event
+    that is under none, or an earlier one, does not fit where a later one has been.
+    """
+
+    def __init__(self, head: Head = EMPTY, keys: Keys = NO_KEYS):
+        self.head = self._began = head
+        self._keys = keys
+        self._era = 0
+        self._unknown: tuple[int, str] | None = None
+        """the first position whose key is not among ours, and that key's name"""
+        self._blind = False
+        """the events here are under such a key: only their links can be checked"""
+
+    def take(self, rows: Iterable[Sequence[Any]], gap: int | None = None) -> None:
+        """Goes over the next events: their stored columns, in order. Raises LogDamaged at the first one that does not fit.
+
+        An id or the name of a stream may be packed or not. `gap` is a position whose version is known to be wrong.
+        """
+        position, hash = self.head.position, self.head.hash
+        key = self._keys.eras[self._era]
+        for row in rows:
+            position += 1
+            if row[0] != position:
+                raise LogDamaged(f"Position {position} is missing; the next event is {row[0]}.", position)
+            if row[11] != hash:
+                raise LogDamaged(f"Position {position}: the hash of the event before it is another one.", position)
+            try:
+                text = _message(row)
+            except (TypeError, ValueError, AttributeError, struct.error):
+                raise LogDamaged(f"Position {position}: the row is malformed.", position) from None
+            hash = row[12]
+            if self._blind or sealed(text, key) != hash:
+                self._turn(row, text)
+                key = self._keys.eras[self._era]
+            if position == gap:
+                stream = printable(_text_of_stream(row[1]).decode(), 60)
+                raise LogDamaged(f"Position {position}: version {row[2]} does not follow in {stream}.", position)
+        self.head = Head(position, hash)
+
+    def _turn(self, row: Sequence[Any], text: bytes) -> None:
+        """The event is not under the key of those before it: finds the later one that it is under. Raises LogDamaged."""
+        position, eras = row[0], self._keys.eras
+        for era in range(self._era + 1, len(eras)):
+            if sealed(text, eras[era]) == row[12]:
+                self._era, self._blind = era, False
+                return
+        if self._blind:
+            return
+        name = _claimed(row)
+        if not name or name in self._keys.names:
+            # a walk that begins in the middle does not know the key there
+            other = " It may be under a chain key that is not set." if position - 1 == self._began.position > 0 else ""
+            raise LogDamaged(f"Position {position}: the content does not match its hash.{other}", position)
+        self._unknown, self._blind = self._unknown or (position, name), True
+
+    def ended(self) -> Verified:
+        """The result, at the end of the log. Raises ChainKeyWrong when the keys do not tell everything."""
+        present, last, began = self._keys.name, self.head.position, self._began.position
+        if self._unknown is not None:
+            position, name = self._unknown
+            ours = f"; what is set is {present}" if present else ""
+            raise ChainKeyWrong(
+                f"Positions {position} to {last} are hashed with the key {name}{ours}. Set LLMUX_CHAIN_KEY, or "
+                "LLMUX_CHAIN_KEY_FILE, to check them. All that can be checked without it is well.",
+                position,
+            )
+        if self._keys.eras[self._era] != self._keys.present and last > began:
+            raise ChainKeyWrong(
+                f"Every event is whole, but the last one, at position {last}, is not hashed with the chain key that is set "
+                f"({present}). If the key is new, type `llmux rekey`. If it is not, somebody has written this log anew.",
+                last,
+            )
+        return Verified(last - began, self.head, self._keys.names[self._era])
+
+
+def _message(row: Sequence[Any]) -> bytes:
+    """What is hashed of a row. Raises TypeError, ValueError, AttributeError or struct.error when it is no event."""
+    position, stream, version, type, schema, event_id, at, principal, correlation, causation, data, prev, _ = row
+    parts = (
+        _text_of_stream(stream),
+        type.encode(),
+        uuid_text(event_id).encode() if event_id.__class__ is bytes and len(event_id) == 16 else _text_of(event_id),
+        principal.encode(),
+        _text_of(correlation),
+        _text_of(causation),
+        data.encode(),
+        prev,
+    )
+    return message(position, version, schema, at, parts)
+
+
+@lru_cache(maxsize=4096)
+def _text_of(stored: bytes | str) -> bytes:
+    return unpacked(stored).encode()
+
+
+def _text_of_stream(stored: bytes | str) -> bytes:
+    if isinstance(stored, str):
+        return stored.encode()
+    if len(stored) < 18 or stored[-17:-16] != b"-":
+        raise ValueError("no name of a stream")
+    return stored[:-16] + _text_of(stored[-16:])
+
+
+_CLAIMS = {"GatewayStarted": "chain", "ChainKeyChanged": "after"}
+"""The events that a time under a new key begins with, and where they name it."""
+
+
+def _claimed(row: Sequence[Any]) -> str:
+    """The name of the key that an event says begins with it ("" = none). Believed only for what to say of it."""
+    field = _CLAIMS.get(row[3])
     try:
-        expected = hash_of(event, key)
-    except (TypeError, ValueError, AttributeError):
-        raise LogDamaged(f"Position {here}: the row is malformed.", here) from None
-    if event.hash != expected:
-        raise LogDamaged(f"Position {here}: the content does not match its hash.", here)
-    return Head(here, event.hash)
+        name = msgspec.json.decode(row[10]).get(field, "") if field else ""
+    except (msgspec.DecodeError, AttributeError):
+        return ""
+    return printable(name, 40) if isinstance(name, str) else ""
 
 
-async def _before(reader: Reader, first: int) -> Head:
+async def _before(reader: Reader, first: int, origin: Head, last: int) -> Head:
     """The head as it was before position `first`."""
-    if first == 1:
-        return EMPTY
-    events = await reader.read(after=first - 2, until=first - 1, limit=1)
-    if not events:
+    if not origin.position < first <= last + 1:
+        raise ValueError(f"the log has positions {origin.position + 1} to {last}; there is no {first}")
+    if first == origin.position + 1:
+        return origin
+    rows = await _page(reader, first - 2, first - 1)
+    if not rows:
         raise LogDamaged(f"Position {first - 1} is missing.", first - 1)
-    return Head(first - 1, events[0].hash)
+    return Head(first - 1, rows[0][12])
 
 
-async def _page(reader: Reader, after: int, until: int) -> list[RecordedEvent]:
-    """The next events. When a page cannot be read, the ones before the trouble, and then the trouble with its position."""
-    limit = min(PAGE, reader.limits.read_rows_max)
-    try:
-        return await reader.read(after=after, until=until, limit=limit)
-    except StoreFailure as failure:
-        if failure.code == "store_busy":
-            raise
-    good: list[RecordedEvent] = []
-    try:
-        while len(good) < limit and after + len(good) < until:
-            here = after + len(good)
-            good += await reader.read(after=here, until=here + 1, limit=1) or [await _one(reader, here, until)]
-    except StoreFailure as failure:
-        if good:
-            return good
-        raise LogDamaged(f"Position {after + 1} cannot be read: {failure}", after + 1) from failure
-    return good
-
-
-async def _one(reader: Reader, after: int, until: int) -> RecordedEvent:
-    events = await reader.read(after=after, until=until, limit=1)
-    if not events:
-        raise LogDamaged(f"Position {after + 1} is missing.", after + 1)
-    return events[0]
+async def _page(reader: Reader, after: int, until: int) -> Sequence[Any]:
+    """The next rows, fewer where a page cannot be read. Raises LogDamaged when not even the next one can."""
+    limit = min(PAGE, until - after)
+    while True:
+        try:
+            return await reader.rows(after=after, until=after + limit, limit=limit)
+        except StoreFailure as failure:
+            if failure.code == "store_busy":
+                raise
+            if limit == 1:
+                raise LogDamaged(f"Position {after + 1} cannot be read: {failure}", after + 1) from failure
+        limit = max(1, limit // 16)
