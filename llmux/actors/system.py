@@ -247,7 +247,11 @@ class System:
         started = events.GatewayStarted(version=__version__, routing=self.settings.routing())
         abandoned = [
             NewEvent(
-                f"request-{id}", events.RequestAbandoned(flight=request.flight), self.clock.new_id(), correlation_id=id
+                f"request-{id}",
+                events.RequestAbandoned(flight=request.flight),
+                self.clock.new_id(),
+                request.principal,  # like every event of the request: it is one of theirs that came to nothing
+                id,
             )
             for id, request in sorted(self.facts.requests.open.items())
         ]

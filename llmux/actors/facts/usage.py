@@ -2,25 +2,38 @@
 known at any past moment and after any restart.
 """
 
-from typing import Any
-
 import msgspec
 from pyrsistent import PMap
 
 from llmux.actors.facts.fold import Draft, change, of_map
-from llmux.events import AttemptFailed, AttemptSucceeded, Recorded, RequestCancelled, RequestCompleted, RequestFailed
+from llmux.events import (
+    AttemptCancelled,
+    AttemptFailed,
+    AttemptSucceeded,
+    Recorded,
+    RequestAbandoned,
+    RequestCancelled,
+    RequestCompleted,
+    RequestFailed,
+)
 
 DAY_MS = 86_400_000
 NOBODY = ""
-"""provider, account and model of requests that ended before any route was tried"""
+"""provider, account and model of requests whose end names no route"""
 
 
 class Spent(msgspec.Struct, frozen=True):
     """What one principal spent on one model in one day (UTC; `day` counts from 1970-01-01).
 
-    Tokens are what the attempts cost, as the providers count them: they are charged to the request that started the flight,
-    on the day the attempt ended. `requests` counts all that ended on the day, however; the three counts after it say how,
-    where it was not by a whole answer, and `cached` and `joined` are those whole answers that cost nothing.
+    Tokens are what the whole answers cost, as the providers count them: they are charged to the request that started the
+    flight, even if that one had left, on the day the attempt ended. What an attempt cost that failed or was stopped no
+    provider says. `requests` counts all that ended on the day, however; the three counts after it say how, where it was not by
+    a whole answer, and `cached` and `joined` are those whole answers that cost nothing. `attempts` counts all that ended, and
+    `attempts_failed` and `attempts_cancelled` those of them without a whole answer. `duration_ms` is how long the requests
+    with a whole answer took, together.
+
+    A request is counted where its end says that it was answered or last tried; one that was cancelled or abandoned names no
+    route, and neither does one that failed before any was tried.
     """
 
     day: int
@@ -36,6 +49,7 @@ class Spent(msgspec.Struct, frozen=True):
     joined: int = 0
     attempts: int = 0
     attempts_failed: int = 0
+    attempts_cancelled: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
@@ -76,7 +90,7 @@ def _cancelled(draft: Draft[Spent], event: Recorded, fact: RequestCancelled) -> 
     _count(_own(draft, event, NOBODY, NOBODY, NOBODY), "requests", "cancelled")
 
 
-def _abandoned(draft: Draft[Spent], event: Recorded, fact: Any) -> None:
+def _abandoned(draft: Draft[Spent], event: Recorded, fact: RequestAbandoned) -> None:
     _count(_own(draft, event, NOBODY, NOBODY, NOBODY), "requests", "abandoned")
 
 
@@ -97,6 +111,10 @@ def _attempt_failed(draft: Draft[Spent], event: Recorded, fact: AttemptFailed) -
     _count(_own(draft, event, fact.provider, fact.account, fact.model), "attempts", "attempts_failed")
 
 
+def _attempt_cancelled(draft: Draft[Spent], event: Recorded, fact: AttemptCancelled) -> None:
+    _count(_own(draft, event, fact.provider, fact.account, fact.model), "attempts", "attempts_cancelled")
+
+
 USAGE = of_map(
     Spent,
     {
@@ -106,5 +124,6 @@ USAGE = of_map(
         "RequestAbandoned": _abandoned,
         "AttemptSucceeded": _attempt_succeeded,
         "AttemptFailed": _attempt_failed,
+        "AttemptCancelled": _attempt_cancelled,
     },
 )

@@ -1,0 +1,111 @@
+"""What was spent, and by whom: the rows of the usage fold, put together by key, user, project, provider, model or day. Pure."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from llmux.actors.facts import Facts
+from llmux.actors.facts.usage import DAY_MS, Spent
+from llmux.failures import ClientFailure, printable
+
+DIMENSIONS = ("day", "key", "user", "project", "provider", "account", "model")
+FIGURES = tuple(
+    name for name in Spent.__struct_fields__ if name not in ("day", "principal", "provider", "account", "model")
+)
+"""The names of what is counted; `Spent` says what each of them means."""
+
+_EPOCH = date(1970, 1, 1)
+_LAST = date.max - _EPOCH
+_DAYS_AGO = re.compile(r"([0-9]{1,5})d")
+
+
+class UsageRow(msgspec.Struct, frozen=True):
+    """What one group spent.
+
+    `group` maps each dimension that was asked for to a name. None stands for what there is not: the route of a request whose
+    end names none, the user and project of a principal that is no key ("local", "api-key", "admin", "gateway"). Such
+    principals have rows of their own, and `principal` says which one it is; else it is "".
+    `figures` maps each of FIGURES to a number.
+    """
+
+    group: dict[str, str | None]
+    principal: str
+    figures: dict[str, int]
+
+
+def rows(
+    facts: Facts, *, by: Sequence[str] = (), first_day: int | None = None, last_day: int | None = None
+) -> list[UsageRow]:
+    """What was spent from `first_day` to `last_day` (both included, counted from 1970-01-01 UTC), one row per group.
+
+    `by` holds some of DIMENSIONS; without any there is one row, of everything. Rows are sorted by their groups in that order,
+    what has no name last. Raises ValueError for an unknown dimension.
+    """
+    for name in by:
+        if name not in DIMENSIONS:
+            raise ValueError(f"usage is not known by {name}")
+    found: dict[tuple[Any, ...], UsageRow] = {}
+    for spent in facts.usage.values():
+        if (first_day is not None and spent.day < first_day) or (last_day is not None and spent.day > last_day):
+            continue
+        group = {name: _name(facts, spent, name) for name in by}
+        keyless = spent.principal not in facts.keys and any(name in ("user", "project") for name in by)
+        principal = spent.principal if keyless else ""
+        row = found.setdefault((*group.values(), principal), UsageRow(group, principal, dict.fromkeys(FIGURES, 0)))
+        for figure in FIGURES:
+            row.figures[figure] += getattr(spent, figure)
+    if not by and not found:
+        return [UsageRow({}, "", dict.fromkeys(FIGURES, 0))]
+    return sorted(found.values(), key=_order)
+
+
+def total(rows: Sequence[UsageRow]) -> dict[str, int]:
+    """The sum of every figure over all rows."""
+    return {figure: sum(row.figures[figure] for row in rows) for figure in FIGURES}
+
+
+def _name(facts: Facts, spent: Spent, dimension: str) -> str | None:
+    match dimension:
+        case "day":
+            return day_text(spent.day)
+        case "key":
+            return spent.principal
+        case "user" | "project":
+            key = facts.keys.get(spent.principal)
+            return None if key is None else str(getattr(key, dimension))
+    return getattr(spent, dimension) or None
+
+
+def _order(row: UsageRow) -> tuple[Any, ...]:
+    return (*((name is None, name or "") for name in row.group.values()), row.principal)
+
+
+# --- days -----------------------------------------------------------------------------------------------------------
+
+
+def day_of(text: str, now: int, param: str) -> int:
+    """The day that people write as `2026-11-22`, or as `7d`: so many days before the day of `now` (wall time in ms).
+
+    Days are UTC days, counted from 1970-01-01. Raises ClientFailure, which names `param`.
+    """
+    ago = _DAYS_AGO.fullmatch(text)
+    if ago is not None:
+        return max(0, now // DAY_MS - int(ago[1]))
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+            return (date.fromisoformat(text) - _EPOCH).days
+    except ValueError:
+        pass
+    raise ClientFailure(
+        f"{param}: '{printable(text, 60)}' is no day. Write one such as "
+        f"{datetime.fromtimestamp(now / 1000, UTC):%Y-%m-%d}, or 7d for seven days ago.",
+        param=param,
+    )
+
+
+def day_text(day: int) -> str:
+    """A day as people write it: 2026-11-22."""
+    return (_EPOCH + min(timedelta(days=day), _LAST)).isoformat()
