@@ -43,7 +43,7 @@ def documented() -> dict[str, str]:
 
 def test_readme_names_every_variable_with_its_default(home: Path):
     table = documented()
-    others = {"OLLAMA_HOST", "LLMUX_DATA_DIR", "LLMUX_CONFIG"}
+    others = {"OLLAMA_HOST", "LLMUX_CHAIN_KEY", "LLMUX_DATA_DIR", "LLMUX_CONFIG"}
     assert table.keys() == ENVIRONMENT.keys() | others
     defaults = read(home)
     for name, (field, _) in ENVIRONMENT.items():

@@ -18,6 +18,7 @@ ZERO_IS_OFF = frozenset(
         "cache_ttl_ms",
         "cache_entries_max",
         "cache_bytes_max",
+        "log_bytes_max",
         "shutdown_grace_ms",
         "provider_queue_max",
         "restarts_max",
@@ -40,6 +41,7 @@ _PLACES = {
     "cache_ttl_ms": "CACHE_TTL ([cache] ttl_ms)",
     "cache_entries_max": "CACHE_MAX_SIZE ([cache] entries_max)",
     "cache_bytes_max": "[cache] bytes_max",
+    "log_bytes_max": "LLMUX_LOG_BYTES_MAX ([log] bytes_max)",
     "shutdown_grace_ms": "SHUTDOWN_GRACE ([server] shutdown_grace_ms)",
 }
 """What people write for a field of Settings."""
@@ -110,6 +112,11 @@ def check(settings: Settings) -> None:
             )
     if settings.api_key and settings.api_key == settings.admin_key:
         raise ConfigurationWrong("API_KEY and ADMIN_KEY are the same; a user's key must not open the admin routes.")
+    if {settings.api_key, settings.admin_key, settings.secret} & set(settings.chain_keys):
+        raise ConfigurationWrong(
+            "The chain key is also API_KEY, ADMIN_KEY or LLMUX_SECRET; the log needs a key of its own, such as the output "
+            "of: openssl rand -hex 32"
+        )
     if not loopback(settings.host) and not settings.api_key_required and not settings.allow_unauthenticated:
         raise ConfigurationWrong(
             f"HOST is {settings.host}, which other machines can reach, and no key is required. Either set API_KEY_REQUIRED=true "

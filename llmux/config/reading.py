@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from llmux.config.chain_keys import chain_keys
 from llmux.config.checks import HOST, check, check_provider
 from llmux.config.settings import KINDS, NAME, Limits, ProviderSettings, Settings
 from llmux.config.tables import quoted, refuse_unknown, struct_of, subtable, value_of
@@ -72,6 +73,7 @@ def load(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
         values["default_provider"] = f"{values.get('default_provider', 'claude').removesuffix('-demo')}-demo"
     else:
         values["providers"] = _providers(subtable(table, "providers", source), environ, source)
+    values["chain_keys"] = chain_keys(environ.get("LLMUX_CHAIN_KEY", ""), values.get("chain_key_file", ""))
     settings = Settings(**values)
     check(settings)
     return settings
@@ -94,6 +96,7 @@ _SERVER_KEYS = ("host", "port", "default_provider", "request_timeout_ms", "allow
 _GROUPS: dict[str, dict[str, str]] = {
     "server": {key: key for key in _SERVER_KEYS},
     "cache": {"ttl_ms": "cache_ttl_ms", "entries_max": "cache_entries_max", "bytes_max": "cache_bytes_max"},
+    "log": {"bytes_max": "log_bytes_max", "chain_key_file": "chain_key_file", "witness_file": "witness_file"},
     "content": {"record": "record_content", "retention_days": "content_retention_days"},
 }
 """Table of the file -> its keys, and the fields of Settings that they are."""
@@ -159,11 +162,14 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "SHUTDOWN_GRACE": ("shutdown_grace_ms", _number),
     "RECORD_CONTENT": ("record_content", _boolean),
     "CONTENT_RETENTION_DAYS": ("content_retention_days", _number),
+    "LLMUX_CHAIN_KEY_FILE": ("chain_key_file", _text),
+    "LLMUX_WITNESS_FILE": ("witness_file", _text),
+    "LLMUX_LOG_BYTES_MAX": ("log_bytes_max", _number),
     "LLMUX_SECRET": ("secret", _text),
 }
 """Environment variable -> field of Settings, and how its text is read.
 
-Beside these: OLLAMA_HOST, LLMUX_DATA_DIR, LLMUX_CONFIG and LLMUX_DATABASE_URL."""
+Beside these: OLLAMA_HOST, LLMUX_CHAIN_KEY, LLMUX_DATA_DIR, LLMUX_CONFIG and LLMUX_DATABASE_URL."""
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -130,6 +130,14 @@ class Settings(Struct, frozen=True):
     """the text of all prompts and answers is kept, in a file outside the log; keys can ask for it one by one"""
     content_retention_days: int | None = None
     """how long text is kept; nothing is kept where this is not set"""
+    chain_keys: tuple[str, ...] = ()
+    """what the hashes of the log are keyed with: the present key last, before it those of earlier times"""
+    chain_key_file: str = ""
+    """where they were read from ("" = the environment)"""
+    witness_file: str = ""
+    """where the head of the log is witnessed ("" = witness.json in the data directory)"""
+    log_bytes_max: int = 8 * 1024**3
+    """the log's file; at 80 % there are warnings, beyond it no new requests are taken on (0 = no limit)"""
     secret: str = ""
     """what fingerprints are keyed with ("" = a file made in the data directory)"""
     data_dir: Path = Path.home() / ".local/share/llmux"
@@ -139,6 +147,11 @@ class Settings(Struct, frozen=True):
     stand_ins: Mapping[str, str] = {}
     """name of a provider that is asked for -> provider that answers in its place (the demo)"""
     limits: Limits = Limits()
+
+    @property
+    def witness(self) -> Path:
+        """The file in which the head of the log is witnessed."""
+        return Path(self.witness_file).expanduser().absolute() if self.witness_file else self.data_dir / "witness.json"
 
     def provider_named(self, name: str) -> str:
         """The enabled provider that is meant by `name`. Raises ProviderUnknown."""

@@ -74,7 +74,9 @@ class Keys:
 
 def name_of(key: bytes | None) -> str:
     """How a key is called where people read of it; it tells nothing of the key but whether another one is the same."""
-    return UNKEYED if key is None else "hmac:" + hashlib.sha256(b"llmux: the name of a chain key" + key).hexdigest()[:16]
+    return (
+        UNKEYED if key is None else "hmac:" + hashlib.sha256(b"llmux: the name of a chain key" + key).hexdigest()[:16]
+    )
 
 
 NO_KEYS = Keys()

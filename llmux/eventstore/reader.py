@@ -155,9 +155,14 @@ class Reader:
         """Raises SchemaUnknown unless the tables are those that this program knows."""
         found = await self._ask(_revision)
         if found != REVISION:
+            older = found < REVISION  # versions are numbered
             raise SchemaUnknown(
                 f"{self.path} has tables of version '{printable(found, 40)}', and this program knows version {REVISION}. "
-                "If the log is older, start the gateway once to bring it up to date; if it is newer, use a newer LLMux."
+                + (
+                    "Start the gateway once to bring them up to date."
+                    if older
+                    else "Use the newer LLMux that wrote them."
+                )
             )
 
 
@@ -167,9 +172,9 @@ async def _revision(connection: AsyncConnection) -> str:
 
 
 @asynccontextmanager
-async def open_reader(directory: Path, limits: Limits) -> AsyncGenerator[Reader, None]:
+async def open_reader(directory: Path, limits: Limits, *, file: str = sqlite.FILE) -> AsyncGenerator[Reader, None]:
     """Opens the log in `directory` for reading only, beside a running gateway or without one. Raises StoreFailure."""
-    path = directory / sqlite.FILE
+    path = directory / file
     _look_for(path)
     async with open_thread() as thread:
         engine = sqlite.engine_for(path, limits, write=False)

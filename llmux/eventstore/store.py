@@ -10,9 +10,10 @@ from llmux.clock import Clock
 from llmux.config import Limits
 from llmux.eventstore import sqlite
 from llmux.eventstore.append import Append, Outcome, prepared
-from llmux.eventstore.chain import Head
+from llmux.eventstore.chain import NO_KEYS, Head, Keys
 from llmux.eventstore.reader import Reader, closed
 from llmux.eventstore.thread import LoopThread, open_thread
+from llmux.eventstore.verify import check_end
 from llmux.eventstore.writer import Writer
 
 
@@ -88,20 +89,31 @@ def _size_bytes(path: Path) -> int:
 
 
 @asynccontextmanager
-async def open_store(directory: Path, *, clock: Clock, limits: Limits) -> AsyncGenerator[Store, None]:
+async def open_store(
+    directory: Path,
+    *,
+    clock: Clock,
+    limits: Limits,
+    keys: Keys = NO_KEYS,
+    rekeying: bool = False,
+    file: str = sqlite.FILE,
+) -> AsyncGenerator[Store, None]:
     """Opens the log in `directory`, whose tables exist and which this process owns (`own_directory`). Raises StoreFailure.
 
-    Leaving the block waits for the append under way and closes the files.
+    The last of `keys` keys what is appended, so the log must end under it already (ChainKeyWrong otherwise), unless `rekeying`
+    says that this is about to begin. Leaving the block waits for the append under way and closes the files.
     """
-    path = directory / sqlite.FILE
+    path = directory / file
     async with open_thread() as thread:
         writing = sqlite.engine_for(path, limits, write=True)
         reading = sqlite.engine_for(path, limits, write=False)
-        writer = Writer(writing)
+        writer = Writer(writing, keys.present)
         reader = Reader(path, reading, thread, limits)
         try:
             await reader.check_schema()
             await thread.run(writer.open)
+            if not rekeying:
+                await check_end(reader, keys)
             yield Store(writer, reader, thread, clock, limits)
         finally:
             await thread.finish(writer.close)

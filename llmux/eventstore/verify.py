@@ -67,6 +67,36 @@ async def verify(
     return walk.ended()
 
 
+async def check_end(reader: Reader, keys: Keys) -> None:
+    """Raises ChainKeyWrong unless the log ends under the present one of `keys`, so that it can go on under it."""
+    last = (await reader.head_on_disk()).position
+    rows = await reader.rows(after=last - 1, until=last, limit=1)
+    if not rows:  # a new log
+        return
+    row = rows[0]
+    try:
+        text = _message(row)
+    except (TypeError, ValueError, AttributeError, struct.error):
+        raise LogDamaged(f"Position {last}: the row is malformed. Restore the log from a backup.", last) from None
+    under = [name for key, name in zip(keys.eras, keys.names, strict=True) if sealed(text, key) == row[12]]
+    if under == [keys.name]:
+        return
+    set_one = f"LLMUX_CHAIN_KEY is set ({keys.name})" if keys.name else "LLMUX_CHAIN_KEY is not set"
+    if under:
+        raise ChainKeyWrong(
+            f"{set_one}, but the log goes on {f'under {under[0]}' if under[0] else 'without a key'} up to its end, at position "
+            f"{last}. If the key that is set is new, type `llmux rekey`. If it is not, somebody has written the log anew: "
+            "type `llmux verify`, and restore a backup.",
+            last,
+        )
+    raise ChainKeyWrong(
+        f"{set_one}, but the last event of the log, at position {last}, is under another key, or was changed. Set the key "
+        "with which the log was written, in LLMUX_CHAIN_KEY or LLMUX_CHAIN_KEY_FILE; `llmux verify` says where it began. "
+        "If that key is lost, set a new one and type `llmux rekey --lost`.",
+        last,
+    )
+
+
 class Walk:
     """Goes along the chain, event by event. `head` is the last one of those that were taken and fit.
 
