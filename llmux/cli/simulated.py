@@ -143,9 +143,10 @@ def _model(report: Report) -> list[str]:
         told.append("Without fallback, the first route that is tried is the only one.")
     if report.rests_changed or report.rests_kept:
         told.append(
-            f"{report.rests_changed:,} rests were given another length, {report.rests_kept:,} keep theirs because the provider "
-            "itself had said it. A route that comes back before its recorded rest was over is taken to fail as before, and to "
-            "rest again. Requests that were refused because every route rested are not in the log, so none of them comes back."
+            f"{report.rests_changed:,} recorded rests would have been longer, shorter or needless; {report.rests_kept:,} stay, "
+            "because the provider itself had said their end. A route that comes back before its recorded rest was over is "
+            "taken to fail as before, and to rest again. Requests that were refused because every route rested are not in "
+            "the log, so none of them comes back."
         )
     if report.guesses:
         told.append(

@@ -36,10 +36,14 @@ class Rules(msgspec.Struct, frozen=True):
         return None
 
 
+AS_RECORDED = Rules()
+
+
 class Rests:
     """The recorded rests beside those under `rules`, moved forward event by event with the fold of the quota tracker's facts.
 
-    `changed` counts the rests that the rules make longer or shorter, `kept` those whose end the provider itself had said.
+    `changed` counts the recorded rests that the rules make longer, shorter or needless, `kept` those whose end the provider
+    itself had said.
     """
 
     def __init__(self, rules: Rules, quotas: Quotas = QUOTAS.empty):
@@ -61,10 +65,10 @@ class Rests:
         rested = not isinstance(fact, QuotaReset) and self._rests(self._recorded, fact, event.recorded_at)
         rests = not isinstance(fact, QuotaReset) and self._rests(self._simulated, fact, event.recorded_at)
         self._recorded = _folded(self._recorded, event, fact)
-        if rests and not rested:
-            return  # nobody would have asked a route that rests: this would not have come to light
         if isinstance(fact, RestFact):
             fact = self._with_other_end(event, fact, cooldowns_ms.get(fact.provider))
+        if rests and not rested:
+            return  # nobody would have asked a route that rests: this would not have come to light
         self._simulated = _folded(self._simulated, event, fact)
 
     @staticmethod

@@ -9,7 +9,7 @@ from llmux.actors.router import Route, shuffled
 from llmux.actors.simulation.flights import Flight, Flights, RouteName, Try
 from llmux.actors.simulation.order import Order
 from llmux.actors.simulation.report import Counts, Report, report_of
-from llmux.actors.simulation.rules import Rests, Rules, is_rest
+from llmux.actors.simulation.rules import AS_RECORDED, Rests, Rules, is_rest
 from llmux.actors.simulation.tally import Chain, Ledger, Record, Step
 from llmux.events import (
     AttemptCancelled,
@@ -47,6 +47,9 @@ class Window(msgspec.Struct, frozen=True):
     last_ms: int | None = None
 
 
+WHOLE_LOG = Window()
+
+
 class Simulation:
     """Feed it the log from its beginning (`note`), then ask for the `report`. It holds the requests under way and the sums.
 
@@ -57,8 +60,8 @@ class Simulation:
     def __init__(
         self,
         weights: Mapping[str, int],
-        rules: Rules = Rules(),  # noqa: B008  (frozen)
-        window: Window = Window(),  # noqa: B008
+        rules: Rules = AS_RECORDED,
+        window: Window = WHOLE_LOG,
         *,
         skipped: Collection[int] = (),
         quotas: Quotas = QUOTAS.empty,
