@@ -358,4 +358,4 @@ def test_sigterm_lets_an_open_answer_finish(tmp_path: Path):
         asking.join(10)
         assert replies[0].frames[-1] == "[DONE]"
         assert "".join(frame.get("content", "") for frame in replies[0].frames[:-1]).split() == ["a", "b", "c", "d"]
-        assert [event["type"] for event in gateway.events()][-2:] == ["RequestCompleted", "GatewayStopped"]
+        assert [event["type"] for event in gateway.events()][-3:] == ["RequestCompleted", "SnapshotTaken", "GatewayStopped"]

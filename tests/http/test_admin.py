@@ -46,6 +46,7 @@ async def test_the_list_shows_every_key_and_no_secret(locked):
             "key": f"sk-lmx_{each['id']}_…",
             "userId": each["userId"],
             "projectId": "p",
+            "label": "",
             "revoked": revoked,
         }
         assert each["apiKey"].split("_")[2] not in reply.body.decode()
