@@ -11,8 +11,8 @@ from llmux.eventstore import open_reader, verify
 from llmux.failures import StoreFailure
 from tests.eventstore.logs import foreign, one, opened, written
 
-FLIPS = int(os.environ.get("LLMUX_TEST_FLIPS", "60"))
-CUTS = int(os.environ.get("LLMUX_TEST_CUTS", "60"))
+FLIPS = int(os.environ.get("LLMUX_TEST_FLIPS", "200"))
+CUTS = int(os.environ.get("LLMUX_TEST_CUTS", "200"))
 SEED = int(os.environ.get("LLMUX_TEST_SEED", "20261122"))
 
 

@@ -12,7 +12,9 @@ import trio
 from llmux.config import Limits
 from llmux.eventstore import open_reader, verify
 
-KILLS = int(os.environ.get("LLMUX_TEST_KILLS", "50"))
+KILLS = int(os.environ.get("LLMUX_TEST_KILLS", "200"))
+LOGS = 4
+SEED = int(os.environ.get("LLMUX_TEST_SEED", "20261122"))
 Appenders = Callable[[str], str]
 
 
@@ -37,31 +39,48 @@ def appenders(in_process: Callable[..., subprocess.Popen]) -> Iterator[Appenders
 
 
 async def test_an_acknowledged_event_survives_kill_nine(tmp_path: Path, appenders: Appenders) -> None:
-    """One log, killed again and again: what was acknowledged is there each time, the chain and the file are whole."""
-    seed = int(os.environ.get("LLMUX_TEST_SEED", "20261122"))
-    chance = random.Random(seed)
-    acknowledged: set[str] = set()
-    stored: set[str] = set()
-    position = 0
-    for kill in range(KILLS):
-        where = f"kill {kill} of seed {seed}"
-        pid = appenders(f"{tmp_path} {chance.randrange(2**32)}")
-        await trio.sleep(chance.uniform(0, 0.12))  # the moment of a real kill is real time
-        assert appenders(f"end {pid}") == "gone"
-        if not (tmp_path / "events.db").exists() or not (tmp_path / "acknowledged").exists():
-            continue
-        lines = (tmp_path / "acknowledged").read_text().split("\n")
-        acknowledged = {line for line in lines[:-1] if line}
-        if not acknowledged:
-            continue  # killed before its first append, maybe before its tables were there
-        async with open_reader(tmp_path, Limits()) as reader:
-            result = await verify(reader, first=position + 1)
-            while events := await reader.read(after=position, limit=1000):
-                stored.update(event.event_id for event in events)
-                position = events[-1].position
-        assert not acknowledged - stored, where
-        assert len(stored) == position == result.head.position, where
-    async with open_reader(tmp_path, Limits()) as reader:
-        assert (await verify(reader)).events == position
-    print(f"seed {seed}: {len(acknowledged)} events acknowledged, {position} stored, {KILLS} kills")
-    assert len(acknowledged) > KILLS
+    """A few logs, each killed again and again: what was acknowledged is there each time, the chain and the file are whole."""
+    logs = [Log(tmp_path / f"{number}", SEED + number) for number in range(LOGS)]
+    async with trio.open_nursery() as nursery:
+        for log in logs:
+            nursery.start_soon(log.die_again_and_again, appenders, KILLS // LOGS)
+    for log in logs:
+        async with open_reader(log.directory, Limits()) as reader:
+            assert (await verify(reader)).events == log.position
+    acknowledged = sum(len(log.acknowledged) for log in logs)
+    print(f"seed {SEED}: {acknowledged} events acknowledged, {sum(log.position for log in logs)} stored, {KILLS} kills")
+    assert acknowledged > KILLS
+
+
+class Log:
+    """A log, what its appenders have been told, and what was found in it so far."""
+
+    def __init__(self, directory: Path, seed: int):
+        directory.mkdir()
+        self.directory, self.seed = directory, seed
+        self.acknowledged: set[str] = set()
+        self.stored: set[str] = set()
+        self.position = 0
+
+    async def die_again_and_again(self, appenders: Appenders, kills: int) -> None:
+        chance = random.Random(self.seed)
+        for kill in range(kills):
+            pid = appenders(f"{self.directory} {chance.randrange(2**32)}")
+            await trio.sleep(chance.uniform(0, 0.12))  # the moment of a real kill is real time
+            assert appenders(f"end {pid}") == "gone"
+            await self.look(f"kill {kill} of seed {self.seed}")
+
+    async def look(self, where: str) -> None:
+        """What was acknowledged is there, and what came since the last look is whole."""
+        if (self.directory / "acknowledged").exists():
+            lines = (self.directory / "acknowledged").read_text().split("\n")
+            self.acknowledged = {line for line in lines[:-1] if line}
+        if not self.acknowledged:
+            return  # killed before its first append, maybe before its tables were there
+        async with open_reader(self.directory, Limits()) as reader:
+            result = await verify(reader, first=self.position + 1)
+            while events := await reader.read(after=self.position, limit=1000):
+                self.stored.update(event.event_id for event in events)
+                self.position = events[-1].position
+        assert not self.acknowledged - self.stored, where
+        assert len(self.stored) == self.position == result.head.position, where
