@@ -21,9 +21,8 @@ SCHEMA = 1
 PAGE_BYTES = 1024
 ZEROS = bytes(PAGE_BYTES)
 
+_OF_A_NEW_FILE = (f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL")
 _SETTINGS = (
-    f"page_size = {PAGE_BYTES}",  # this and the next only mean something while the file is empty
-    "auto_vacuum = INCREMENTAL",
     "journal_mode = WAL",
     "synchronous = FULL",
     "secure_delete = ON",
@@ -54,7 +53,8 @@ async def connected(path: Path, busy_ms_max: int) -> aiosqlite.Connection:
         )
         opening._thread.daemon = True  # a process whose trio side has died is not kept alive
         connection = await opening
-        for setting in _SETTINGS:
+        new = await _number(connection, "PRAGMA page_count") == 0
+        for setting in (*(_OF_A_NEW_FILE if new else ()), *_SETTINGS):
             await connection.execute_fetchall(f"PRAGMA {setting}")
         await _make_tables(connection, path)
     except (*ERRORS, OSError, StoreFailure) as error:
@@ -85,7 +85,7 @@ async def _make_tables(connection: aiosqlite.Connection, path: Path) -> None:
 
 async def wipe(connection: aiosqlite.Connection) -> None:
     """Gives free pages back to the file system, and empties the write-ahead log, which may hold what they were before."""
-    await connection.execute_fetchall("PRAGMA incremental_vacuum")
+    await connection.executescript("PRAGMA incremental_vacuum")  # a page a step; `execute` would take only one step
     rows: Any = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
     if rows[0][0]:
         failure = StoreFailure(

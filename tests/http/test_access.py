@@ -24,6 +24,8 @@ ADMIN = {
     "GET /admin/events",
     "GET /admin/requests/<id>",
     "GET /admin/state",
+    "GET /admin/requests/<id>/content",
+    "POST /admin/forget",
 }
 
 
