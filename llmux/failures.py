@@ -289,6 +289,14 @@ class ChainKeyWrong(StoreFailure):
         self.position = position
 
 
+class ArchiveMissing(StoreFailure):
+    """The events that were asked for are in an archive whose file is not there."""
+
+    status = 409
+    code = "archive_missing"
+    retry_after_ms = None
+
+
 class SchemaUnknown(StoreFailure):
     """The tables of the log are of another version than this program knows."""
 

@@ -59,3 +59,9 @@ async def origin_of(connection: AsyncConnection) -> Origin:
         return Origin(Head(row.position, row.hash), zlib.decompress(row.state), row.state_schema, streams)
     except (zlib.error, msgspec.DecodeError, TypeError):
         raise LogDamaged("The state that the log goes on from cannot be read. Restore the log from a backup.") from None
+
+
+async def origin_position(connection: AsyncConnection) -> int:
+    """The last position that is archived; 0 when nothing is."""
+    found = (await connection.execute(select(ORIGIN.c.position))).scalar_one_or_none()
+    return 0 if found is None else int(found)

@@ -1,4 +1,8 @@
-"""Reading the log: by position, by stream, by filter. Takes no lock and writes nothing, whoever else has the file open."""
+"""Reading the log: by position, by stream, by filter. Takes no lock and writes nothing, whoever else has the file open.
+
+What has moved into archives is read from there. While a page is asked for, its events may just be moving: so after each page
+the origin is looked at, and what lies before it is taken from the archives.
+"""
 
 import errno
 import os
@@ -14,8 +18,10 @@ from llmux.config import Limits
 from llmux.events import Line, RecordedEvent
 from llmux.eventstore import sqlite
 from llmux.eventstore.append import NO_STREAM
+from llmux.eventstore.archive import EVERYTHING, Asked, event_in, line_in
+from llmux.eventstore.archives import FOLDER, Archives
 from llmux.eventstore.chain import Head
-from llmux.eventstore.origin import Origin, origin_of
+from llmux.eventstore.origin import Origin, origin_of, origin_position
 from llmux.eventstore.table import EVENTS, LINES, REVISION, ROWS, event_of, line_of, packed_stream, query
 from llmux.eventstore.thread import LoopThread, open_thread
 from llmux.failures import SchemaUnknown, StoreFailure, printable
@@ -32,6 +38,7 @@ class Reader:
         self._reading = engine
         self._thread = thread
         self.limits = limits
+        self.archives = Archives(path.parent / FOLDER)
 
     def __repr__(self) -> str:
         return f"<Reader {self.path}>"
@@ -60,45 +67,86 @@ class Reader:
         recorded_from: int | None = None,
         recorded_to: int | None = None,
         newest_first: bool = False,
+        archived: bool = True,
     ) -> list[RecordedEvent]:
         """At most `limit` (1 to `read_rows_max`) events with `after` < position <= `until`, in the order of positions.
 
         Every filter that is given must match; of `streams` and of `types` any one. Both times (ms) are included. Fewer than
         `limit` events mean that there are no more (yet). With `newest_first` the last ones come, in falling order.
-        Raises ValueError for another limit, LogDamaged for a row that is no event.
+        What lies in archives is read from there, unless `archived` is False: then the file alone is asked.
+        Raises ValueError for another limit, LogDamaged for a row that is no event, ArchiveMissing.
         """
         if not 1 <= limit <= self.limits.read_rows_max:
             raise ValueError(f"a page has 1 to {self.limits.read_rows_max} events, not {limit}")
+        end = POSITION_MAX if until is None else until
+        named = frozenset(streams if stream is None else (stream,))
+        asked = Asked(named, frozenset(types), principal, correlation_id, recorded_from, recorded_to)
+        events, origin = await self._from_file(asked, stream, after, end, limit, newest_first)
+        if not archived or origin <= after or end <= after:
+            return events
+        if named and named <= {event.stream for event in events if event.version == 0}:
+            return events  # all these streams began after what is archived
+        until = min(end, origin)
+        if newest_first:
+            events = [event for event in events if event.position > origin]
+            left = limit - len(events)
+            return events + await self.archives.newest(
+                asked, event_in, after=after, until=until, limit=left, origin=origin
+            )
+        old: list[RecordedEvent] = []
+        while len(old) < limit and after < min(end, origin):  # the origin may go on meanwhile
+            until, left = min(end, origin), limit - len(old)
+            old += await self.archives.page(asked, event_in, after=after, until=until, limit=left, origin=origin)
+            after = until
+            if len(old) < limit and after < end:
+                events, origin = await self._from_file(asked, stream, after, end, limit - len(old), newest_first)
+        return old + events if len(old) < limit and after < end else old
+
+    async def _from_file(
+        self, asked: Asked, stream: str | None, after: int, until: int, limit: int, newest_first: bool
+    ) -> tuple[list[RecordedEvent], int]:
+        """A page of what the file holds, and where the file begins: after this position, or before it."""
         chosen = query(
             after=after,
             until=until,
             limit=limit,
             stream=stream,
-            streams=streams,
-            types=types,
-            principal=principal,
-            correlation_id=correlation_id,
-            recorded_from=recorded_from,
-            recorded_to=recorded_to,
+            streams=asked.streams if stream is None else (),
+            types=asked.types,
+            principal=asked.principal,
+            correlation_id=asked.correlation_id,
+            recorded_from=asked.recorded_from,
+            recorded_to=asked.recorded_to,
             newest_first=newest_first,
         )
 
-        async def page(connection: AsyncConnection) -> list[RecordedEvent]:
-            return [event_of(row) for row in await connection.execute(chosen)]
+        async def page(connection: AsyncConnection) -> tuple[list[RecordedEvent], int]:
+            events = [event_of(row) for row in await connection.execute(chosen)]
+            return events, await origin_position(connection)
 
         return await self._ask(page)
 
     async def lines(self, *, limit: int, after: int = 0, until: int | None = None) -> list[Line]:
-        """At most `limit` events with `after` < position <= `until`, as folding needs them. Raises LogDamaged.
+        """Events with `after` < position <= `until`, as folding needs them: 1 to `limit`, or none when there are none.
 
-        Not for a wish from outside: a page may be larger than `read_rows_max`, and it is made at one go.
+        Not for a wish from outside: a page may be larger than `read_rows_max`, and it is made at one go. Raises LogDamaged,
+        ArchiveMissing.
         """
         end = POSITION_MAX if until is None else until
-        rows = await self._ask(lambda connection: sqlite.rows_of(connection, LINES, (after, end, limit)))
-        return [line_of(row) for row in rows]
+
+        async def page(connection: AsyncConnection) -> tuple[Sequence[Any], int]:
+            rows = await sqlite.rows_of(connection, LINES, (after, end, limit))
+            return rows, 0 if rows and rows[0][0] == after + 1 else await origin_position(connection)
+
+        rows, origin = await self._ask(page)
+        if origin <= after or end <= after:
+            return [line_of(row) for row in rows]
+        return await self.archives.page(
+            EVERYTHING, line_in, after=after, until=min(end, origin), limit=limit, origin=origin
+        )
 
     async def rows(self, *, limit: int, after: int, until: int) -> Sequence[Any]:
-        """The same events with all columns, as they are stored."""
+        """The same events with all columns, as they are stored. What lies in archives is not among them."""
         return await self._ask(lambda connection: sqlite.rows_of(connection, ROWS, (after, until, limit)))
 
     async def origin(self) -> Origin:
@@ -183,6 +231,7 @@ async def open_reader(directory: Path, limits: Limits, *, file: str = sqlite.FIL
             await reader.check_schema()
             yield reader
         finally:
+            reader.archives.close()
             await closed(thread, engine)
 
 
