@@ -3,8 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,12 +14,12 @@ from llmux.actors.facts import plain
 from llmux.actors.journal import Journal
 from llmux.actors.replaying import replay
 from llmux.clock import SeededClock
-from llmux.config import Limits
-from llmux.events import CacheCleared, KeyIssued, NewEvent, RecordedEvent
-from llmux.eventstore import NO_STREAM, Store, open_store, own_directory, verify
+from llmux.events import NewEvent, RecordedEvent
+from llmux.eventstore import NO_STREAM, Store, verify
 from llmux.failures import LLMuxError, OutcomeUnknown, WrongExpectedVersion
 from llmux.migrations import upgrade
 from tests.crash.faults import CODES, WHEN, Call, Faults
+from tests.crash.journals import new, running
 
 ALL = bool(os.environ.get("LLMUX_TEST_ALL_FAULTS"))
 HANG_S = 20
@@ -34,28 +33,6 @@ class Told(msgspec.Struct):
     acknowledged: dict[str, RecordedEvent] = {}
     refused: set[str] = set()
     failures: list[LLMuxError] = []
-
-
-@asynccontextmanager
-async def running(directory: Path) -> AsyncGenerator[tuple[Store, Journal], None]:
-    """The log in `directory` with a journal at work."""
-    with own_directory(directory):
-        upgrade(directory / "events.db")
-        async with open_store(directory, clock=SeededClock(3), limits=Limits(busy_ms_max=0)) as store:
-            journal = Journal(store, await replay(store), store.limits, lambda recorded: None)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(journal.run)
-                try:
-                    yield store, journal
-                finally:
-                    nursery.cancel_scope.cancel()
-
-
-def new(stream: str, number: int, ids: SeededClock) -> NewEvent:
-    fact = CacheCleared(entries=number)
-    if stream.startswith("key"):
-        fact = KeyIssued(key_id=stream, secret_sha256="0", user="u", project=f"{number}")
-    return NewEvent(stream, fact, ids.new_id(), "local", "", "")
 
 
 async def story(store: Store, journal: Journal, told: Told) -> None:
