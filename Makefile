@@ -4,11 +4,13 @@
 PYTHON ?= python3
 RUN    := .venv
 TEST   := .venv-test
+BENCH  := .venv-bench
 CACHE  := .cache
 UV     := uv==0.13.9
 
 PYTEST_ARGS ?=
 SERVE_ARGS  ?=
+BENCH_ARGS  ?=
 LOCK_ARGS   ?=
 
 PIP := -m pip --disable-pip-version-check --quiet
@@ -16,7 +18,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run demo test lint types clis ollama lock lock-clis clean help python
+.PHONY: run demo test bench lint types clis ollama lock lock-clis clean help python
 
 run: $(RUN)/.installed ## start the gateway (SERVE_ARGS="..." goes to `llmux serve`)
 	@exec $(RUN)/bin/llmux serve $(SERVE_ARGS)
@@ -28,6 +30,9 @@ demo: $(RUN)/.installed ## show the gateway at work without any login
 test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
 	@exec $(TEST)/bin/python -m pytest $(PYTEST_ARGS)
 
+bench: $(BENCH)/.installed ## how fast it is beside the limits of this machine (BENCH_ARGS="--events 1000000")
+	@exec $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
 lint: $(TEST)/.installed ## style and likely mistakes
 	@$(TEST)/bin/ruff check --quiet .
 	@$(TEST)/bin/ruff format --quiet --check . || { echo "Some files are not formatted: $(TEST)/bin/ruff format ."; exit 1; }
@@ -35,7 +40,7 @@ lint: $(TEST)/.installed ## style and likely mistakes
 types: $(TEST)/.installed ## mypy, strict
 	@$(TEST)/bin/mypy
 
-# Two environments, so that running pulls in no test package and testing leaves a running gateway alone. The package itself
+# An environment each, so that running pulls in no test package and testing leaves a running gateway alone. The package itself
 # is installed as a link to this folder, by a build back end that is locked too.
 define install
 	@echo "Installing $(1) into $(@D) ..."
@@ -50,6 +55,9 @@ $(RUN)/.installed: requirements.lock requirements-build.lock pyproject.toml | py
 
 $(TEST)/.installed: requirements-test.lock requirements-build.lock pyproject.toml | python
 	$(call install,requirements-test.lock)
+
+$(BENCH)/.installed: requirements-bench.lock requirements-build.lock pyproject.toml | python
+	$(call install,requirements-bench.lock)
 
 python:
 	@command -v $(PYTHON) >/dev/null || { echo "LLMux needs Python 3.11 or newer, and there is no $(PYTHON) here. Name yours: make PYTHON=/path/to/python3"; exit 1; }
@@ -76,6 +84,7 @@ COMPILE = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_
 lock: $(CACHE)/venv-lock/.installed ## write the Python lock files anew (LOCK_ARGS=--upgrade for newer versions)
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) pyproject.toml --extra test --constraint requirements.lock --output-file requirements-test.lock
+	$(COMPILE) pyproject.toml --group bench --constraint requirements-test.lock --output-file requirements-bench.lock
 	$(COMPILE) --group build --constraint requirements-test.lock --output-file requirements-build.lock
 	$(COMPILE) --group node --constraint requirements-test.lock --output-file deploy/clis/node.lock
 	$(COMPILE) --group ollama --no-deps --output-file tests/upstreams/ollama-wheels.lock
@@ -89,7 +98,7 @@ lock-clis: $(TEST)/.installed ## write deploy/clis/package-lock.json anew, after
 	@$(TEST)/bin/python -m tests.clis lock
 
 clean: ## remove everything that make has installed or built
-	rm -rf $(RUN) $(TEST) $(CACHE) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(RUN) $(TEST) $(BENCH) $(CACHE) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

@@ -1,0 +1,82 @@
+"""What a benchmark finds: figures, each beside what it is measured against."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+ROUNDS = 3
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One figure: the medians of all rounds.
+
+    `ours` and `theirs` are in `unit`; `against` says what theirs is. The ratio is that of two figures of the same round, and
+    of it the median is taken too. `wanted` is the ratio, or the figure itself, that is to be reached (None: for information).
+    """
+
+    subject: str
+    name: str
+    unit: str
+    ours: float
+    theirs: float | None = None
+    against: str = ""
+    ratio: float | None = None
+    wanted: str = ""
+    met: bool | None = None
+
+
+def compared(
+    subject: str,
+    name: str,
+    unit: str,
+    pairs: Iterable[tuple[float, float]],
+    *,
+    against: str,
+    at_least: float | None = None,
+    wanted: str = "",
+) -> Figure:
+    """A figure of rounds that measured both sides. `at_least`: the ratio ours / theirs that is wanted."""
+    ours, theirs = zip(*pairs, strict=True)
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    met = None if at_least is None else ratio >= at_least
+    if at_least is not None:
+        wanted = wanted or f"at least {at_least:.2f} of it"
+    return Figure(subject, name, unit, statistics.median(ours), statistics.median(theirs), against, ratio, wanted, met)
+
+
+def at_most(
+    subject: str, name: str, unit: str, ours: Sequence[float], limit: float, *, beside: tuple[str, float] | None = None
+) -> Figure:
+    """A figure that is to stay below a limit."""
+    value = statistics.median(ours)
+    against, theirs = beside or ("", None)
+    ratio = value / theirs if theirs else None
+    return Figure(subject, name, unit, value, theirs, against, ratio, f"at most {limit:g} {unit}", value <= limit)
+
+
+def shown(figures: Sequence[Figure], console: Console) -> None:
+    """Prints the figures as a table."""
+    table = Table("", "figure", "ours", "", "beside", "ratio", "wanted", "", box=None, pad_edge=False)
+    for column in (2, 4, 5):
+        table.columns[column].justify = "right"
+    before = ""
+    for each in figures:
+        table.add_row(
+            each.subject if each.subject != before else "",
+            each.name,
+            _number(each.ours),
+            each.unit,
+            f"{_number(each.theirs)} {each.against}" if each.theirs is not None else "",
+            f"{each.ratio:.2f}" if each.ratio is not None else "",
+            each.wanted,
+            {None: "", True: "yes", False: "NO"}[each.met],
+        )
+        before = each.subject
+    console.print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
