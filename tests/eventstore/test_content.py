@@ -86,7 +86,8 @@ async def test_a_request_is_kept_once(tmp_path: Path) -> None:
         await store.keep([kept("r", "first")])
         await store.keep([kept("r", "second"), kept("s")])
         found = await store.read("r")
-        assert found is not None and found.text.answer == "answer to first"
+        assert found is not None
+        assert found.text.answer == "answer to first"
         assert await store.read("s") is not None
 
 
