@@ -73,6 +73,7 @@ def test_it_shows_what_would_have_been_and_how_sure_that_is(tmp_path):
     value = report(log, "--weights", "one=90,two=10")
     assert value["providers"][0]["simulated"]["requests"] == int(table[1][1])
     assert value["moved"] == value["estimated"] > 0
+    assert all(f"- {sentence}\n" in shown.stdout for sentence in value["sentences"])
 
 
 def test_without_anything_new_it_is_the_record(tmp_path):

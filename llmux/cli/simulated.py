@@ -136,8 +136,9 @@ def _mark(report: Report, name: str) -> str:
 def _model(report: Report) -> list[str]:
     if not report.routed:
         return []
+    what = "All other exclusions" if report.rests_changed else "Exclusions"
     told = [
-        "Exclusions, cached answers and clients that left stay as recorded: other traffic could have spent quotas sooner or later."
+        f"{what}, cached answers and clients that left stay as recorded: other traffic could have spent quotas sooner or later."
     ]
     if not report.fallback:
         told.append("Without fallback, the first route that is tried is the only one.")
@@ -145,7 +146,7 @@ def _model(report: Report) -> list[str]:
         told.append(
             f"{report.rests_changed:,} recorded rests would have been longer, shorter or needless; {report.rests_kept:,} stay, "
             "because the provider itself had said their end. A route that comes back before its recorded rest was over is "
-            "taken to fail as before, and to rest again. Requests that were refused because every route rested are not in "
+            "taken to fail as before, and to rest again: a careful guess. Requests that were refused because every route rested are not in "
             "the log, so none of them comes back."
         )
     if report.guesses:

@@ -13,7 +13,7 @@ from llmux.actors.replaying import PAGE, sealed, skips
 from llmux.actors.simulation import RESTING_KINDS, Rules, Simulation, Window
 from llmux.cli.command import Command, print_json, read_log
 from llmux.cli.moments import moment_of
-from llmux.cli.simulated import print_report
+from llmux.cli.simulated import print_report, sentences
 from llmux.config import Limits
 from llmux.eventstore import Reader
 
@@ -60,7 +60,7 @@ async def _simulate(reader: Reader, *, weights: Mapping[str, int], rules: Rules,
     if report.accepted:
         _check_names(weights, rules, simulation.providers)
     if as_json:
-        print_json(msgspec.to_builtins(report))
+        print_json({**msgspec.to_builtins(report), "sentences": sentences(report)})
     else:
         print_report(report, sys.stdout)
 

@@ -298,6 +298,30 @@ async def test_a_window_counts_only_what_began_inside(tmp_path, virtual_time):
     assert WEIGHTS.keys() == {each.provider for each in report.providers}
 
 
+async def test_an_order_that_the_log_does_not_tell_is_checked_against_the_record(tmp_path, virtual_time):
+    """The beginning of the log is gone, and with it the configuration: the alphabet is right for one house and wrong for the other."""
+    for names, right in (("abc", True), ("cab", False)):
+        providers = {name: scripted(weight=10 + index) for index, name in enumerate(names)}
+        log = await driven(house_settings(tmp_path / names, providers), 60, seed=SEED)
+        assert_as_recorded(report_on(log))
+        report = report_on(log[1:])
+        assert report.order_assumed == report.accepted == 60
+        assert (report.reproduced == 60) is right
+        assert (report.moved == 0) is right
+
+
+async def test_a_log_may_begin_in_the_middle_of_anything(tmp_path, virtual_time):
+    log = await driven(busy_settings(tmp_path, "abgdo", dict.fromkeys(("alpha", "beta", "gamma", "delta", "omega"), 9)), 60,
+                       chance=random.Random(SEED))  # fmt: skip
+    for first in range(len(log)):
+        report = report_on(log[first:], {"alpha": 3}, rules=Rules({("", ""): 5_000}))
+        assert report.accepted == report.routed + report.joined + report.from_cache + report.untried + report.open
+        assert report.recorded.requests == report.simulated.requests == report.routed
+        for totals in (report.recorded, report.simulated):
+            ended = totals.answered + totals.failed + totals.given_up
+            assert ended == pytest.approx(totals.requests, abs=0.05)
+
+
 def test_an_empty_log_has_an_empty_report():
     report = report_on([])
     assert (report.first, report.last, report.accepted, report.providers) == (None, None, 0, ())
