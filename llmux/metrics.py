@@ -95,12 +95,25 @@ class Metrics:
         self._active = Gauge("llmux_active_requests", "Requests without their terminal fact", registry=registry)
         self._uptime = Gauge("llmux_uptime_seconds", "Seconds since the gateway started", registry=registry)
         self._position = Gauge("llmux_log_position", "Position of the last event in the log", registry=registry)
+        self._log_bytes = Gauge("llmux_log_bytes", "Room that the log takes", registry=registry)
+        self._log_bytes_max = Gauge("llmux_log_bytes_max", "Room that it may take (0: no limit)", registry=registry)
+        self._witnessed = Gauge(
+            "llmux_log_witnessed_position", "Position up to which the log is witnessed outside it", registry=registry
+        )
 
     def read(self, *, active: Callable[[], int], uptime_s: Callable[[], float], position: Callable[[], int]) -> None:
         """Says where the gauges read from."""
         self._active.set_function(active)
         self._uptime.set_function(uptime_s)
         self._position.set_function(position)
+
+    def read_log(
+        self, *, used_bytes: Callable[[], int], bytes_max: Callable[[], int], witnessed: Callable[[], int]
+    ) -> None:
+        """Says where the gauges of the log read from."""
+        self._log_bytes.set_function(used_bytes)
+        self._log_bytes_max.set_function(bytes_max)
+        self._witnessed.set_function(witnessed)
 
     def render(self) -> bytes:
         """Everything in the Prometheus text format 0.0.4."""

@@ -15,7 +15,7 @@ from llmux.actors.replaying import replay
 from llmux.actors.system import System
 from llmux.clock import Clock
 from llmux.config import Settings
-from llmux.eventstore import FILE, Store, open_store, own_directory
+from llmux.eventstore import FILE, Keys, Store, check_at_start, open_store, own_directory
 from llmux.metrics import Metrics
 
 
@@ -78,7 +78,9 @@ async def _open_log(
     """The store, which this process owns, with its tables up to date; and what follows from the log."""
     with own_directory(settings.data_dir):
         migrations.upgrade(settings.data_dir / FILE)
-        async with open_store(settings.data_dir, clock=clock, limits=settings.limits) as store:
+        keys = Keys(settings.chain_keys)
+        async with open_store(settings.data_dir, clock=clock, limits=settings.limits, keys=keys) as store:
+            await check_at_start(store, settings.witness)
             yield store, await replay(store, skipping=skipping)
 
 

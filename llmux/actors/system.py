@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from llmux import __version__, events
+from llmux.actors.budget import Budget
 from llmux.actors.cache import Cache, CachedAnswer
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
@@ -27,9 +28,12 @@ from llmux.actors.request import Produces, Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.supervisor import Supervisor
+from llmux.actors.upkeep import Upkeep
+from llmux.actors.witness import WitnessKeeper
 from llmux.clock import Clock
 from llmux.config import Account, Settings
 from llmux.events import NewEvent, RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
+from llmux.eventstore import Keys
 from llmux.failures import LLMuxError, NoRoute, Overloaded, ShuttingDown
 from llmux.metrics import Metrics
 from llmux.prompts import Chunk, Finish, Usage, size_bytes
@@ -74,6 +78,9 @@ class System:
         require_retention(settings, self.facts.keys)
         self.content = ContentKeeper(journal, settings, clock, metrics)
         journal.watch(self.content.observe)
+        self.witness = WitnessKeeper(journal, settings.witness)
+        self.budget = Budget(journal, settings.log_bytes_max)
+        self.upkeep = Upkeep((self.witness.job, self.budget.job))
         self.providers = {
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
@@ -86,6 +93,11 @@ class System:
             active=lambda: self.active_requests,
             uptime_s=lambda: self.uptime_ms / 1000,
             position=lambda: self.facts.position,
+        )
+        metrics.read_log(
+            used_bytes=lambda: self.budget.size().bytes,
+            bytes_max=lambda: self.budget.size().bytes_max,
+            witnessed=lambda: self.witness.last.position if self.witness.last else 0,
         )
 
     def __repr__(self) -> str:
@@ -141,11 +153,12 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded or ShuttingDown. Returns at once; what goes
+        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at once; what goes
         wrong later is raised by the request.
         """
         if self.closing or self._nursery is None:
             raise ShuttingDown("The gateway is stopping.")
+        self.budget.check()
         routing = route(wish, self.world(), self.clock.draw(DRAW_BELOW))
         fingerprint = self._fingerprints.of(wish)
         if wish.use_cache:
@@ -244,7 +257,8 @@ class System:
     async def start(self, ladder: Ladder) -> None:
         """Starts everything in order; what a crash left open is closed before anything new begins."""
         await ladder.start(self.journal.run)
-        started = events.GatewayStarted(version=__version__, routing=self.settings.routing())
+        chain = Keys(self.settings.chain_keys).name
+        started = events.GatewayStarted(version=__version__, routing=self.settings.routing(), chain=chain)
         abandoned = [
             NewEvent(
                 f"request-{id}",
@@ -256,6 +270,7 @@ class System:
             for id, request in sorted(self.facts.requests.open.items())
         ]
         await self.journal.append(NewEvent("gateway", started, self.clock.new_id()), *abandoned)
+        await ladder.start(self.upkeep.run)
         for actor in (self.content, self.key_registry, self.tracker, self.cache):
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
@@ -270,6 +285,7 @@ class System:
         for actor in (*self.providers.values(), self.cache, self.tracker, self.key_registry, self.content):
             actor.leave(ShuttingDown("The gateway is stopping."))
         await self._record_the_stop()
+        await self.witness.job.do()
         await ladder.stop()
         self.journal.leave(ShuttingDown("The gateway is stopping."))
 

@@ -111,6 +111,15 @@ async def version_gap(
     return None
 
 
+async def used_bytes(connection: AsyncConnection) -> int:
+    """How large the database is without its free pages."""
+    found = await connection.exec_driver_sql(
+        "SELECT (page_count - freelist_count) * page_size "
+        "FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+    )
+    return int(found.scalar_one())
+
+
 async def integrity(connection: AsyncConnection) -> str:
     """What SQLite's own check of the whole file finds first; "ok" when there is nothing."""
     found = await connection.exec_driver_sql("PRAGMA integrity_check(1)")

@@ -1,5 +1,6 @@
 """The event log of a gateway: append with group commit, read while writing."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from llmux.eventstore.chain import NO_KEYS, Head, Keys
 from llmux.eventstore.reader import Reader, closed
 from llmux.eventstore.thread import LoopThread, open_thread
 from llmux.eventstore.verify import check_end
+from llmux.eventstore.witness import Witness, write_witness
 from llmux.eventstore.writer import Writer
+from llmux.failures import StoreFailure
 
 
 class StoreStatistics(msgspec.Struct, frozen=True):
@@ -43,6 +46,7 @@ class Store(Reader):
         super().__init__(reader.path, reader._reading, thread, limits)
         self._writer = writer
         self._clock = clock
+        self._witnessing = asyncio.Lock()
 
     def __repr__(self) -> str:
         counts = self._writer.counts
@@ -69,6 +73,26 @@ class Store(Reader):
         entries = [prepared(append) for append in batch]
         now = self._clock.now()  # here, because a clock belongs to trio's thread
         return await self._thread.run(lambda: self._writer.append(entries, now))
+
+    async def used_bytes(self) -> int:
+        """The room that the log takes: the database without its free pages, and the write-ahead log. Raises StoreFailure."""
+        return await self._ask(sqlite.used_bytes) + _size_bytes(self.path.with_name(f"{self.path.name}-wal"))
+
+    async def witness(self, path: Path) -> Witness:
+        """Writes the head, as it is committed now, into a file outside the database. Raises StoreFailure.
+
+        Cancelling the caller does not interrupt it; a witness that is written later waits for its turn.
+        """
+
+        async def write() -> Witness:
+            async with self._witnessing:
+                return await asyncio.to_thread(write_witness, path, self.head, now)
+
+        now = self._clock.now()
+        try:
+            return await self._thread.run(write)
+        except OSError as error:
+            raise StoreFailure(f"The head of the log cannot be witnessed in {path}: {error.strerror}.") from error
 
     def statistics(self) -> StoreStatistics:
         """Counts since the opening, and sizes of the files now."""
