@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from llmux.actors.content import ContentStatistics
+from llmux.actors.budget import LogSize
 from llmux.actors.facts.providers import ProviderFacts, account_key
 from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.router import Route, exclusion_of
@@ -38,15 +39,17 @@ class CacheHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """ "unhealthy": no provider can answer; "degraded": some actor was given up, or kept texts are in trouble; "healthy" otherwise.
+    """ "unhealthy": no request can be answered, because no provider can or the log is full; "degraded": some actor was given
+    up, kept texts are in trouble, or the log is nearly full; "healthy" otherwise.
 
-    `content` is None where no text is kept and none ever was.
+    `degraded_because` names the actors, "content" and "log". `content` is None where no text is kept and none ever was.
     """
 
     status: Literal["healthy", "degraded", "unhealthy"]
     uptime_ms: int
     providers: dict[str, ProviderHealth]
     cache: CacheHealth
+    log: LogSize
     active_requests: int
     degraded_because: tuple[str, ...]
     content: ContentStatistics | None
@@ -57,14 +60,18 @@ def health_of(system: "System") -> Health:
     providers = {name: _provider(name, system) for name in system.providers}
     content = system.content.counts() if system.content.active else None
     troubled = {"content"} if content is not None and content.trouble else set()
+    size = system.budget.size()
+    if size.state != "fine":
+        troubled.add("log")
     degraded = tuple(sorted(system.supervisor.degraded | troubled))
-    available = any(provider.available for provider in providers.values())
+    available = size.state != "full" and any(provider.available for provider in providers.values())
     counts, facts = system.cache.counts(), system.facts.cache
     return Health(
         status="unhealthy" if not available else "degraded" if degraded else "healthy",
         uptime_ms=system.uptime_ms,
         providers=providers,
         cache=CacheHealth(counts.entries, counts.entries_max, facts.hits, facts.misses),
+        log=size,
         active_requests=system.active_requests,
         degraded_because=degraded,
         content=content,
