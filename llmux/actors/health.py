@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from llmux.actors.content import ContentStatistics
 from llmux.actors.budget import LogSize
+from llmux.actors.content import ContentStatistics
 from llmux.actors.facts.providers import ProviderFacts, account_key
 from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.router import Route, exclusion_of
