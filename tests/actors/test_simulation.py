@@ -153,6 +153,47 @@ async def test_the_same_weights_give_the_recorded_routes_exactly(tmp_path, virtu
         assert each.simulated.tokens == sum(fact.usage.total_tokens for fact in answers)
 
 
+@pytest.mark.parametrize("rescued", [True, False])
+async def test_a_route_that_was_passed_over_is_passed_over_again(tmp_path, virtual_time, rescued):
+    """A quota that is spent by one request between the routing and the second try of another."""
+    providers = {
+        "spent": scripted("fail=quota_exhausted,delay=100", cooldown_ms=20_000),
+        "slow": scripted("fail=garbled,delay=300"),
+        **({"good": scripted(weight=0)} if rescued else {}),
+    }
+    async with open_system(house_settings(tmp_path, providers), SeededClock(SEED), environ={}) as system:
+        for number in range(30):
+            async with trio.open_nursery() as nursery:
+                for twin in "ab":
+                    nursery.start_soon(ask, system, wish(f"{number} {twin}"))
+            await trio.sleep(60)
+        log = await log_of(system)
+    report = report_on(log)
+    assert_as_recorded(report)
+    assert report.recorded.failed == (0 if rescued else 60)
+    spent, slow = report.providers[:2]
+    passed_over = slow.recorded.requests - spent.recorded.fallbacks
+    print("seed", SEED, "passed over", passed_over)
+    assert passed_over > 5
+    other = report_on(log, {"slow": 10_000})
+    assert other.simulated.failed == pytest.approx(report.recorded.failed, abs=0.01)
+    assert other.providers[0].simulated.fallbacks <= report.recorded.requests - passed_over
+
+
+async def test_a_failure_that_leads_nowhere_leads_nowhere_elsewhere(tmp_path, virtual_time):
+    """A refused request ends at the first route, and the routes behind it were not passed over: they were not needed."""
+    settings = house_settings(tmp_path, {"one": scripted(), "two": scripted()})
+    async with open_system(settings, SeededClock(SEED), environ={}) as system:
+        for _ in range(20):
+            await ask(system, wish(model="fail=invalid_request"))
+        log = await log_of(system)
+    report = report_on(log, {"one": 0})
+    two = report.providers[1]
+    assert (two.simulated.requests, two.simulated.failures, two.simulated.fallbacks) == (20, 20, 0)
+    assert (report.simulated.failed, report.simulated.fallbacks) == (20, 0)
+    assert 0 < two.recorded.requests < 20
+
+
 async def test_it_holds_the_fates_of_requests_and_not_the_requests(tmp_path, virtual_time):
     simulation = simulated(await driven(house_settings(tmp_path), 200), {"beta": 99})
     assert len(simulation._recorded.batches) == len(WEIGHTS)
