@@ -84,6 +84,9 @@ def test_the_environment_wins_over_the_file(home: Path):
     ttl_ms = 2
     entries_max = 3
     bytes_max = 4
+    [content]
+    record = true
+    retention_days = 5
     [providers.ollama]
     url = "http://file:1"
     """
@@ -92,12 +95,14 @@ def test_the_environment_wins_over_the_file(home: Path):
     assert (of_file.request_timeout_ms, of_file.shutdown_grace_ms) == (1, 0)
     assert of_file.allowed_hosts == ("file.example",)
     assert (of_file.cache_ttl_ms, of_file.cache_entries_max, of_file.cache_bytes_max) == (2, 3, 4)
+    assert (of_file.record_content, of_file.content_retention_days) == (True, 5)
     assert of_file.providers["ollama"].url == "http://file:1"
     environ = {
         "HOST": "127.0.0.3", "PORT": "2222", "DEFAULT_PROVIDER": "codex", "REQUEST_TIMEOUT": "11",
         "ALLOWED_HOSTS": "one.example, two.example", "SHUTDOWN_GRACE": "12", "CACHE_TTL": "13", "CACHE_MAX_SIZE": "0",
         "OLLAMA_HOST": "environment:2", "API_KEY_REQUIRED": "yes", "API_KEY": SECRET, "ADMIN_KEY": SECRET.upper(),
         "LLMUX_SECRET": "s", "LLMUX_DATA_DIR": str(home / "elsewhere"),
+        "RECORD_CONTENT": "false", "CONTENT_RETENTION_DAYS": "6",
     }  # fmt: skip
     both = read(home, toml, **environ)
     assert (both.host, both.port, both.default_provider) == ("127.0.0.3", 2222, "codex")
@@ -106,6 +111,7 @@ def test_the_environment_wins_over_the_file(home: Path):
     assert (both.cache_ttl_ms, both.cache_entries_max, both.cache_bytes_max) == (13, 0, 4)
     assert both.providers["ollama"].url == "http://environment:2"
     assert (both.api_key_required, both.api_key, both.admin_key) == (True, SECRET, SECRET.upper())
+    assert (both.record_content, both.content_retention_days) == (False, 6)
     assert (both.secret, both.data_dir) == ("s", home / "elsewhere")
 
 
@@ -276,6 +282,11 @@ def test_every_limit_and_every_duration_has_a_least_value(home: Path, table: str
         ({"HOST": "a b"}, "HOST is 'a b'"),
         ({"API_KEY_REQUIRED": "true"}, "POST /admin/api-keys"),
         ({"API_KEY": SECRET, "ADMIN_KEY": SECRET}, "are the same"),
+        ({"RECORD_CONTENT": "true"}, "Set CONTENT_RETENTION_DAYS"),
+        ({"RECORD_CONTENT": "true", "CONTENT_RETENTION_DAYS": ""}, "Set CONTENT_RETENTION_DAYS"),
+        ({"CONTENT_RETENTION_DAYS": "0"}, "CONTENT_RETENTION_DAYS is 0; write 1 to"),
+        ({"CONTENT_RETENTION_DAYS": "36501"}, "CONTENT_RETENTION_DAYS is 36501"),
+        ({"CONTENT_RETENTION_DAYS": "for ever"}, "CONTENT_RETENTION_DAYS is 'for ever'"),
         ({"LLMUX_DATABASE_URL": "postgresql://me:geheim@host"}, "LLMUX_DATABASE_URL"),
         ({"LLMUX_CONFIG": "/nowhere/llmux.toml"}, "/nowhere/llmux.toml"),
         ({"LLMUX_CONFIG": "/"}, "cannot be read"),

@@ -26,18 +26,20 @@ def keys() -> None:
 @click.option("--user", required=True, help="Whom the key is for.")
 @click.option("--project", required=True, help="What it is for.")
 @click.option("--label", default="", help="A note, to tell keys apart.")
+@click.option("--record-content", is_flag=True, help="Keep the text of its prompts and answers (docs/content.md).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def create(user: str, project: str, label: str, as_json: bool) -> None:
+def create(user: str, project: str, label: str, record_content: bool, as_json: bool) -> None:
     """Make a key, and print it: it is shown this once and kept nowhere."""
     settings = config.from_environment()
 
     async def here(journal: Journal) -> dict[str, Any]:
         registry = KeyRegistry(journal, settings, SystemClock())
-        issued = await registry.handle(IssueKey(user=user, project=project, label=label))
+        command = IssueKey(user=user, project=project, label=label, record_content=record_content)
+        issued = await registry.handle(command)
         assert isinstance(issued, IssuedKey)
         return {"apiKey": issued.secret_key, "id": issued.id}
 
-    wanted = {"userId": user, "projectId": project, "label": label}
+    wanted = {"userId": user, "projectId": project, "label": label, "recordContent": record_content}
     made = carry_out(settings, ask=lambda: call(settings, "POST", KEYS, wanted), here=here)
     if as_json:
         print_json({"apiKey": made["apiKey"], "id": made["id"], "userId": user, "projectId": project, "label": label})
