@@ -36,10 +36,17 @@ class GatewaySays(LLMuxError):
 
 
 class GatewayUnreachable(LLMuxError):
-    """A process owns the data directory, and does not answer on the control socket."""
+    """A process owns the data directory, and nobody is there on the control socket. Nothing was asked."""
 
     status = 503
     code = "gateway_unreachable"
+
+
+class GatewaySilent(LLMuxError):
+    """The gateway was asked, and its answer did not come. What was asked may or may not have been done."""
+
+    status = 504
+    code = "gateway_silent"
 
 
 def running(settings: Settings) -> bool:
@@ -50,9 +57,8 @@ def running(settings: Settings) -> bool:
 def carry_out(settings: Settings, *, ask: Callable[[], T], here: Callable[[Journal], Awaitable[T]]) -> T:
     """What `ask()` returns, which goes through the running gateway (`call`, `opened`); or, where none runs, `here(journal)`.
 
-    `ask` runs in this thread and may block; it must reach the gateway before it changes anything, because it is tried again
-    when it raises GatewayUnreachable. Raises what they raise, and GatewayUnreachable when a process owns the log for longer
-    than PATIENCE_S and does not answer.
+    `ask` runs in this thread and may block. While nobody is there to be asked it is tried again, for PATIENCE_S: a gateway
+    starts or stops, or another command is at work. Once something was asked, nothing is tried again. Raises what they raise.
     """
 
     async def try_both() -> T:
@@ -63,7 +69,7 @@ def carry_out(settings: Settings, *, ask: Callable[[], T], here: Callable[[Journ
                     return ask()
                 async with open_journal(settings, SystemClock()) as journal:
                     return await here(journal)
-            except (GatewayUnreachable, DirectoryInUse):  # one starts or stops at this moment
+            except (GatewayUnreachable, DirectoryInUse):
                 if trio.current_time() >= deadline:
                     raise
             await trio.sleep(_LOOK_AGAIN_S)
@@ -74,13 +80,14 @@ def carry_out(settings: Settings, *, ask: Callable[[], T], here: Callable[[Journ
 def call(settings: Settings, method: str, path: str, body: Any = None, *, timeout_s: float = ANSWER_S_MAX) -> Any:
     """Asks the running gateway as its admin and returns the JSON of its answer (None for an empty one).
 
-    Raises GatewaySays for an error it answers with, GatewayUnreachable when it cannot be reached or does not answer.
+    Raises GatewaySays for an error it answers with, GatewayUnreachable when nobody is there, GatewaySilent when no whole
+    answer comes.
     """
     with opened(settings, method, path, body, timeout_s=timeout_s) as response:
         try:
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise _silent(settings, error) from None
+            raise _silent(error) from None
     return json.loads(data) if data else None
 
 
@@ -102,12 +109,16 @@ def opened(
         data = None if body is None else json.dumps(body).encode()
         fields = {"content-type": "application/json"} if data is not None else {}
         try:
+            connection.connect()
+        except OSError as error:
+            raise _unreachable(settings, error) from None
+        try:
             connection.request(method, path, data, {**fields, **(headers or {})})
             response = connection.getresponse()
             if response.status >= 400:
                 raise _said(response.status, response.read())
         except (OSError, http.client.HTTPException) as error:
-            raise _silent(settings, error) from None
+            raise _silent(error) from None
         yield response
     finally:
         connection.close()
@@ -135,17 +146,17 @@ def _said(status: int, body: bytes) -> GatewaySays:
         return GatewaySays(f"The gateway answered with status {status}.", status, "")
 
 
-def _silent(settings: Settings, error: Exception) -> GatewayUnreachable:
+def _unreachable(settings: Settings, error: OSError) -> GatewayUnreachable:
     path = settings.data_dir / FILE
     if isinstance(error, PermissionError):
-        what = f"{path} is for the user who runs the gateway; run this as that user"
-    elif isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        what = (
-            f"The data directory {settings.data_dir} is in use, but nobody answers at {path}. A gateway that starts or stops "
-            "does so soon; try again in a moment"
-        )
-    elif isinstance(error, TimeoutError):
-        what = "The gateway did not answer in time"
-    else:
-        what = "The gateway ended the connection before its answer was whole"
-    return GatewayUnreachable(f"{what}.")
+        return GatewayUnreachable(f"{path} is for the user who runs the gateway. Run this as that user.")
+    return GatewayUnreachable(
+        f"The data directory {settings.data_dir} is in use, but nobody answers at {path}. A gateway that starts or stops "
+        "does so soon: try again in a moment."
+    )
+
+
+def _silent(error: Exception) -> GatewaySilent:
+    late = isinstance(error, TimeoutError)
+    what = "did not answer in time" if late else "ended the connection before its answer was whole"
+    return GatewaySilent(f"The gateway {what}. Look whether it was done before you try again.")
