@@ -1,5 +1,7 @@
 """Facts that are a few numbers each: the gateway's, the log's own, the cache's, the supervisor's."""
 
+from typing import Any
+
 import msgspec
 
 from llmux.actors.facts.fold import Draft, change, of_map, of_struct
@@ -26,6 +28,8 @@ class Gateway(msgspec.Struct, frozen=True):
     starts: int = 0
     stops: int = 0
     started_at: int | None = None
+    routing: dict[str, Any] = {}
+    """the routing configuration it started with"""
 
 
 class CacheFacts(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ def _gateway_started(draft: Gateway, event: Recorded, fact: GatewayStarted) -> N
     change(draft, "version", fact.version)
     change(draft, "starts", draft.starts + 1)
     change(draft, "started_at", event.recorded_at)
+    change(draft, "routing", dict(fact.routing))
 
 
 def _gateway_stopped(draft: Gateway, event: Recorded, fact: GatewayStopped) -> None:
