@@ -1,16 +1,21 @@
 """The event log: append, read, verify. All that the rest of LLMux may use of it is named here."""
 
 from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
+from llmux.eventstore.archive import Ending
+from llmux.eventstore.archives import Archive, Archives
+from llmux.eventstore.auditing import check_origin, walk_archives
+from llmux.eventstore.backup import back_up, copy_folder, discard, forget_lost_positions, install
 from llmux.eventstore.chain import EMPTY, GENESIS, NO_KEYS, UNKEYED, Head, Keys
 from llmux.eventstore.content import ContentStore, Forgetting, Keeping, KeptContent, KeptText, open_content
 from llmux.eventstore.content_file import CONTENT_FILE
 from llmux.eventstore.lock import is_owned, own_directory
 from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader, open_reader
+from llmux.eventstore.sealing import Sealed, seal, tidy
 from llmux.eventstore.sqlite import FILE
 from llmux.eventstore.store import Store, StoreStatistics, open_store
 from llmux.eventstore.table import REVISION
-from llmux.eventstore.verify import Verified, Walk, verify
+from llmux.eventstore.verify import Verified, Walk, check_end, key_at_end, verify
 from llmux.eventstore.witness import Witness, check_at_start, check_witness, read_witness, write_witness
 
 __all__ = [
@@ -25,7 +30,10 @@ __all__ = [
     "UNKEYED",
     "Append",
     "Appended",
+    "Archive",
+    "Archives",
     "ContentStore",
+    "Ending",
     "Forgetting",
     "Head",
     "Keeping",
@@ -35,19 +43,31 @@ __all__ = [
     "Origin",
     "Outcome",
     "Reader",
+    "Sealed",
     "Store",
     "StoreStatistics",
     "Verified",
     "Walk",
     "Witness",
+    "back_up",
     "check_at_start",
+    "check_end",
+    "check_origin",
     "check_witness",
+    "copy_folder",
+    "discard",
+    "forget_lost_positions",
+    "install",
     "is_owned",
+    "key_at_end",
     "open_content",
     "open_reader",
     "open_store",
     "own_directory",
     "read_witness",
+    "seal",
+    "tidy",
     "verify",
+    "walk_archives",
     "write_witness",
 ]

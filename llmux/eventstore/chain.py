@@ -62,6 +62,11 @@ class Keys:
         return self._keys[-1]
 
     @property
+    def earlier(self) -> "Keys":
+        """All of them but the present one."""
+        return Keys([key.decode() for key in self._keys[1:-1] if key is not None])
+
+    @property
     def name(self) -> str:
         """The name of the present key, or UNKEYED."""
         return name_of(self.present)

@@ -67,32 +67,41 @@ async def verify(
     return walk.ended()
 
 
-async def check_end(reader: Reader, keys: Keys) -> None:
-    """Raises ChainKeyWrong unless the log ends under the present one of `keys`, so that it can go on under it."""
+async def key_at_end(reader: Reader, keys: Keys) -> str | None:
+    """The name of that of `keys` which the last event is under, the present one for an empty log; None when it is none of them."""
     last = (await reader.head_on_disk()).position
     rows = await reader.rows(after=last - 1, until=last, limit=1)
-    if not rows:  # a new log
-        return
-    row = rows[0]
+    if not rows:
+        return keys.name
     try:
-        text = _message(row)
+        text = _message(rows[0])
     except (TypeError, ValueError, AttributeError, struct.error):
         raise LogDamaged(f"Position {last}: the row is malformed. Restore the log from a backup.", last) from None
-    under = [name for key, name in zip(keys.eras, keys.names, strict=True) if sealed(text, key) == row[12]]
-    if under == [keys.name]:
+    for key, name in zip(keys.eras, keys.names, strict=True):
+        if sealed(text, key) == rows[0][12]:
+            return name
+    return None
+
+
+async def check_end(reader: Reader, keys: Keys) -> None:
+    """Raises ChainKeyWrong unless the log ends under the present one of `keys`, so that it can go on under it."""
+    found = await key_at_end(reader, keys)
+    if found == keys.name:
         return
-    set_one = f"LLMUX_CHAIN_KEY is set ({keys.name})" if keys.name else "LLMUX_CHAIN_KEY is not set"
-    if under:
+    last = (await reader.head_on_disk()).position
+    what_is_set = f"LLMUX_CHAIN_KEY is set ({keys.name})" if keys.name else "LLMUX_CHAIN_KEY is not set"
+    if found is not None:
         raise ChainKeyWrong(
-            f"{set_one}, but the log goes on {f'under {under[0]}' if under[0] else 'without a key'} up to its end, at position "
-            f"{last}. If the key that is set is new, type `llmux rekey`. If it is not, somebody has written the log anew: "
-            "type `llmux verify`, and restore a backup.",
+            f"{what_is_set}, but the log has gone on {f'under {found}' if found else 'without a key'} up to its end, at "
+            f"position {last}. If the key that is set is new, type: llmux rekey. If it is not, somebody has written the log "
+            "anew: type `llmux verify`, and restore a backup.",
             last,
         )
     raise ChainKeyWrong(
-        f"{set_one}, but the last event of the log, at position {last}, is under another key, or was changed. Set the key "
-        "with which the log was written, in LLMUX_CHAIN_KEY or LLMUX_CHAIN_KEY_FILE; `llmux verify` says where it began. "
-        "If that key is lost, set a new one and type `llmux rekey --lost`.",
+        f"{what_is_set}, but the last event of the log, at position {last}, is under another key, or was changed: `llmux "
+        "verify` tells. Set the key that the log was written with, in LLMUX_CHAIN_KEY or LLMUX_CHAIN_KEY_FILE (for a new key, "
+        "the old one and behind it the new one, separated by a blank). If it is lost, set a new one and type: "
+        "llmux rekey --lost",
         last,
     )
 
