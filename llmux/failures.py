@@ -294,7 +294,6 @@ class ArchiveMissing(StoreFailure):
 
     status = 409
     code = "archive_missing"
-    retry_after_ms = None
 
 
 class SchemaUnknown(StoreFailure):

@@ -7,6 +7,7 @@ later is folded, and an end that nobody could record in time is owed: it is reco
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from llmux.actors.facts import Facts, evolve
 from llmux.actors.recent import Recent
 from llmux.config import Limits
 from llmux.events import NewEvent, RecordedEvent
-from llmux.eventstore import Append, Outcome, Store
+from llmux.eventstore import Append, Outcome, Sealed, Store
 from llmux.failures import (
     AskTimedOut,
     EventIdReused,
@@ -44,6 +45,12 @@ class Record(Message[tuple[RecordedEvent, ...]], frozen=True):
 
     events: tuple[NewEvent, ...]
     expected: Mapping[str, int] = {}
+
+
+class Move(Record, frozen=True, kw_only=True):
+    """Append this one event, which says that a part of the log is sealed in an archive; that part leaves the database with it."""
+
+    sealed: Sealed
 
 
 class JournalStatistics(msgspec.Struct, frozen=True):
@@ -104,7 +111,13 @@ class Journal(Actor):
         is found out by appending again, once; if it stays unknown, OutcomeUnknown is raised. Cancelling the caller does not
         take the events back.
         """
-        record = Record(events, expected or {})
+        return await self._recorded(Record(events, expected or {}))
+
+    async def move(self, sealed: Sealed, event: NewEvent) -> tuple[RecordedEvent, ...]:
+        """As `append`, for the event that says that a part of the log is sealed: that part leaves the database with it."""
+        return await self._recorded(Move((event,), sealed=sealed))
+
+    async def _recorded(self, record: Record) -> tuple[RecordedEvent, ...]:
         try:
             return await self.ask(record)
         except (AskTimedOut, OutcomeUnknown):
@@ -189,16 +202,27 @@ class Journal(Actor):
 
     async def _record(self, records: Sequence[Record]) -> tuple[Sequence[Outcome], tuple[RecordedEvent, ...]]:
         """One outcome per record, and all that the facts have not seen yet."""
-        outcomes: Sequence[Outcome]
-        try:
-            outcomes = await self._store.append([Append(record.events, record.expected) for record in records])
-        except StoreFailure as failure:
-            outcomes = [failure] * len(records)
+        outcomes: list[Outcome] = []
+        for moves, group in groupby(records, lambda record: isinstance(record, Move)):
+            together = self._move if moves else self._append
+            outcomes += await together(list(group))
         try:
             return outcomes, await self._news(outcomes)
         except StoreFailure as failure:  # recorded, but not to be seen: to who asks that is as good as unknown
             self._unheard = True
             return [each if isinstance(each, LLMuxError) else _unseen(failure) for each in outcomes], ()
+
+    async def _append(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        try:
+            return await self._store.append([Append(record.events, record.expected) for record in records])
+        except StoreFailure as failure:
+            return [failure] * len(records)
+
+    async def _move(self, records: Sequence[Any]) -> Sequence[Outcome]:
+        try:
+            return [await self._store.move(record.sealed, *record.events) for record in records]
+        except StoreFailure as failure:
+            return [failure] * len(records)
 
     async def _news(self, outcomes: Sequence[Outcome]) -> tuple[RecordedEvent, ...]:
         """All events that the facts have not seen yet, in their order. Raises StoreFailure when they cannot be read.

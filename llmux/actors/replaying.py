@@ -25,11 +25,12 @@ async def replay(
     """The facts that follow from the log, up to and including position `until` (its end by default).
 
     It starts from the newest snapshot that is not later, from the state that archiving left, or from nothing; without
-    `snapshots` it folds every event that the file holds. Events at the positions `skipping`, and at those that the log says
-    are skipped, mean nothing where they are unknown. Raises UnknownEvent, StoreFailure.
+    `snapshots` it folds every event that the file holds. A moment in an archive is folded from the state at the end of the
+    archive before. Events at the positions `skipping`, and at those that the log says are skipped, mean nothing where they
+    are unknown. Raises UnknownEvent, StoreFailure (ArchiveMissing among them).
     """
     facts = await _before(reader, until, snapshots=snapshots)
-    skipped = {*skipping, *await skips(reader)}
+    skipped = {*skipping, *await skips(reader, after=facts.position)}
     while until is None or facts.position < until:
         lines = await reader.lines(after=facts.position, until=until, limit=page)
         if not lines:
@@ -38,10 +39,13 @@ async def replay(
     return facts
 
 
-async def skips(reader: Reader) -> Collection[int]:
-    """The positions that somebody has declared to mean nothing, wherever in the log that was said."""
+async def skips(reader: Reader, *, after: int = 0) -> Collection[int]:
+    """The positions after `after` that somebody has declared to mean nothing, wherever in the log that was said.
+
+    (It is always said later in the log than where that event stands.)
+    """
     positions: set[int] = set()
-    after, page = 0, reader.limits.read_rows_max
+    page = reader.limits.read_rows_max
     while events := await reader.read(stream="log-skips", after=after, limit=page):
         positions |= {fact.skipped for event in events if isinstance(fact := event.fact, EventSkipped)}
         after = events[-1].position
@@ -49,23 +53,41 @@ async def skips(reader: Reader) -> Collection[int]:
 
 
 async def _before(reader: Reader, until: int | None, *, snapshots: bool) -> Facts:
-    """The newest stored state up to `until`."""
+    """The newest stored state up to `until`, or nothing: then all events before are read, from the archives where they are."""
     if snapshots and (facts := await latest(reader, until)) is not None:
         return facts
     origin = await reader.origin()
-    if not origin.head.position or (until is not None and until < origin.head.position):
-        return EMPTY  # the events themselves are read, from the archives where they are there
-    return sealed(origin)
+    last = origin.head.position
+    if until is None or until >= last:
+        return sealed(origin) if last else EMPTY
+    archive = reader.archives.holding(until, last) if until else None
+    through = (
+        archive.through if archive is not None and archive.through == until else archive.first - 1 if archive else 0
+    )
+    if not through:
+        return EMPTY
+    ending = await reader.archives.ending(through, last)
+    return loaded(bytes(ending.state), ending.state_schema, through)
 
 
 def sealed(origin: Origin) -> Facts:
     """The state that archiving left. Raises LogDamaged when it is no state that this version can read."""
-    if origin.state_schema > SCHEMA:
+    return loaded(origin.state, origin.state_schema, origin.head.position)
+
+
+def loaded(state: bytes, state_schema: int, position: int) -> Facts:
+    """A state that archiving stored, or EMPTY when it was stored by an older version: then all events before are folded anew.
+
+    Raises LogDamaged when it is no state that this version can read.
+    """
+    if state_schema > SCHEMA:
         raise LogDamaged("The state that the log goes on from was written by a newer LLMux. Start that one.")
+    if state_schema < SCHEMA:
+        return EMPTY
     try:
-        facts = load(msgspec.json.decode(origin.state))
+        facts = load(msgspec.json.decode(state))
     except (ValueError, msgspec.DecodeError):
         raise LogDamaged("The state that the log goes on from cannot be read. Restore the log from a backup.") from None
-    if facts.position != origin.head.position:
+    if facts.position != position:
         raise LogDamaged("The state that the log goes on from is that of another position.")
     return facts

@@ -16,7 +16,7 @@ from llmux.eventstore.sqlite import FILE
 from llmux.eventstore.store import Store, StoreStatistics, open_store
 from llmux.eventstore.table import REVISION
 from llmux.eventstore.verify import Verified, Walk, check_end, key_at_end, verify
-from llmux.eventstore.witness import Witness, check_at_start, check_witness, read_witness, write_witness
+from llmux.eventstore.witness import Witness, check_at_start, check_witness, read_witness, sync_directory, write_witness
 
 __all__ = [
     "ANY",
@@ -66,6 +66,7 @@ __all__ = [
     "own_directory",
     "read_witness",
     "seal",
+    "sync_directory",
     "tidy",
     "verify",
     "walk_archives",

@@ -173,8 +173,22 @@ def row_of(line: bytes) -> tuple[Any, ...]:
 
 def event_in(line: bytes) -> RecordedEvent:
     """The event in a line. Raises one of MALFORMED for a line that is none."""
-    *fields, data, prev_hash, hash = row_of(line)
-    return RecordedEvent(*fields, data.encode(), prev_hash, hash)
+    event = _whole(line)
+    return RecordedEvent(
+        position=event.position,
+        stream=event.stream,
+        version=event.version,
+        type=event.type,
+        schema=event.schema,
+        event_id=event.event_id,
+        recorded_at=event.recorded_at,
+        principal=event.principal,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        data=bytes(event.data),
+        prev_hash=bytes.fromhex(event.prev_hash),
+        hash=bytes.fromhex(event.hash),
+    )
 
 
 def line_in(line: bytes) -> Line:

@@ -272,7 +272,7 @@ def missing(first: int, through: int) -> ArchiveMissing:
     """What is said where nobody has the file with these positions."""
     shown = f"{FOLDER}/{name_of(first, through)}"
     return ArchiveMissing(
-        f"The positions {first} to {through} are in {shown}, which is not there. Put it back, or start after {through}."
+        f"The positions {first} to {through} are in {shown}, which is not there. Put it back, or begin after {through}."
     )
 
 

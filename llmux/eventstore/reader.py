@@ -149,6 +149,12 @@ class Reader:
         """The same events with all columns, as they are stored. What lies in archives is not among them."""
         return await self._ask(lambda connection: sqlite.rows_of(connection, ROWS, (after, until, limit)))
 
+    async def span(self, after: int, until: int) -> tuple[bytes, int, int] | None:
+        """Of the events with `after` < position <= `until`: the hash of the last, and the first and the last time at which one
+        was recorded. None unless the file holds all of them.
+        """
+        return await self._ask(lambda connection: sqlite.span(connection, after, until))
+
     async def origin(self) -> Origin:
         """What the events of the file follow."""
         return await self._ask(origin_of)

@@ -9,10 +9,12 @@ import msgspec
 
 from llmux.clock import Clock
 from llmux.config import Limits
+from llmux.events import NewEvent
 from llmux.eventstore import sqlite
 from llmux.eventstore.append import Append, Outcome, prepared
 from llmux.eventstore.chain import NO_KEYS, Head, Keys
 from llmux.eventstore.reader import Reader, closed
+from llmux.eventstore.sealing import Sealed
 from llmux.eventstore.thread import LoopThread, open_thread
 from llmux.eventstore.verify import check_end
 from llmux.eventstore.witness import Witness, write_witness
@@ -44,6 +46,7 @@ class Store(Reader):
 
     def __init__(self, writer: Writer, reader: Reader, thread: LoopThread, clock: Clock, limits: Limits):
         super().__init__(reader.path, reader._reading, thread, limits)
+        self.archives = reader.archives
         self._writer = writer
         self._clock = clock
         self._witnessing = asyncio.Lock()
@@ -73,6 +76,22 @@ class Store(Reader):
         entries = [prepared(append) for append in batch]
         now = self._clock.now()  # here, because a clock belongs to trio's thread
         return await self._thread.run(lambda: self._writer.append(entries, now))
+
+    async def move(self, sealed: Sealed, event: NewEvent) -> Outcome:
+        """The sealed events leave the database, and `event` says so, in one transaction. A failure is returned, as by `append`.
+
+        A move that was made already is answered as an append that comes again.
+        """
+        entry = prepared(Append((event,)))
+        now = self._clock.now()
+        return await self._thread.run(lambda: self._writer.move(sealed, entry, now))
+
+    async def give_back(self, pages: int) -> int:
+        """Gives at most so many free pages of the database back to the file system, and returns how many are left.
+
+        With none left, the files become as short as they can. Raises StoreFailure.
+        """
+        return await self._thread.run(lambda: self._writer.give_back(pages))
 
     async def used_bytes(self) -> int:
         """The room that the log takes: the database without its free pages, and the write-ahead log. Raises StoreFailure."""
@@ -140,5 +159,6 @@ async def open_store(
                 await check_end(reader, keys)
             yield Store(writer, reader, thread, clock, limits)
         finally:
+            reader.archives.close()
             await thread.finish(writer.close)
             await closed(thread, reading, writing)

@@ -5,15 +5,16 @@ the commit leaves the log and the head as they were. A commit that fails in a wa
 the head unsure: the next append takes it from the disk.
 
 The short way is one statement, which is a transaction by itself. It rests on what the writer remembers (the head, and the
-versions of streams), and on guesses: a stream it does not remember is new, and so is every event id. The statement writes
-nothing unless the log ends with the remembered head, and the database refuses a stream's version or an event id that is
-there already: so it holds only if every guess was right. Whatever it comes to otherwise, the careful way decides.
+versions of streams), and on guesses: a stream it does not remember is new, and so is every event id. The statement breaks a
+constraint unless the log ends with the remembered head, and if a stream's version or an event id is there already: so it
+holds only if every guess was right. Whatever it comes to otherwise, the careful way decides.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
 
 import aiosqlite
 import msgspec
@@ -23,7 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from llmux.events import RecordedEvent
 from llmux.eventstore.append import ANY, NO_STREAM, Appended, Outcome, Plan, Prepared
 from llmux.eventstore.chain import EMPTY, Head
+from llmux.eventstore.moving import empty_the_wal, give_back, move
 from llmux.eventstore.origin import origin_of
+from llmux.eventstore.sealing import Sealed
 from llmux.eventstore.sqlite import BEGIN, DATABASE_ERRORS, failure_of, head_of, insert_after, look_up
 from llmux.eventstore.table import EVENTS, INSERT, event_of, row_of
 from llmux.eventstore.versions import Versions
@@ -49,8 +52,7 @@ class Counts(msgspec.Struct):
 class Writer:
     """Appends to the log through one connection, one batch at a time. `head` is the end of what is committed.
 
-    `origin` and `versions` begin with what the file says about archived events; who moves events into archives while this
-    writer is open brings both up to date (`move_origin`), between two batches.
+    `origin` and `versions` begin with what the file says about archived events, and go on when events move (`move`).
     """
 
     def __init__(self, engine: AsyncEngine, key: bytes | None = None):
@@ -70,13 +72,13 @@ class Writer:
         try:
             self._connection = await self._engine.connect()
             origin = await origin_of(self._connection)
-            self.move_origin(origin.head, origin.streams)
+            self._go_on_from(origin.head, origin.streams)
             self.head = self._or_origin(await head_of(self._connection))
         except DATABASE_ERRORS as error:
             raise failure_of(error) from error
         self._sure = True
 
-    def move_origin(self, head: Head, streams: Mapping[str, int]) -> None:
+    def _go_on_from(self, head: Head, streams: Mapping[str, int]) -> None:
         """The events up to `head` are in archives now; `streams` holds the versions there of the streams that go on."""
         self._origin = head
         self._versions.floor = streams
@@ -95,14 +97,42 @@ class Writer:
         async with self._turn:
             outcomes = await self._at_once(entries, now) or await self._carefully(entries, now)
         for outcome in outcomes:
-            if isinstance(outcome, StoreFailure):
-                self.counts.refused += 1
-            elif outcome.repeated:
-                self.counts.repeated += 1
-            else:
-                self.counts.appends += 1
-                self.counts.events += len(outcome.events)
+            self._count(outcome)
         return outcomes
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, StoreFailure):
+            self.counts.refused += 1
+        elif outcome.repeated:
+            self.counts.repeated += 1
+        else:
+            self.counts.appends += 1
+            self.counts.events += len(outcome.events)
+
+    # --- archives ---------------------------------------------------------------------------------------------------
+
+    async def move(self, sealed: Sealed, entry: Prepared | StoreFailure, now: int) -> Outcome:
+        """The sealed events leave the file, and `entry` says so, in one transaction. Never raises a StoreFailure."""
+        async with self._turn:
+            outcome = (await self._carefully([entry], now, partial(move, sealed=sealed)))[0]
+            if isinstance(outcome, Appended) and not outcome.repeated:
+                self._go_on_from(sealed.origin.head, sealed.origin.streams)
+        self._count(outcome)
+        return outcome
+
+    async def give_back(self, pages: int) -> int:
+        """Gives free pages back to the file system and returns how many are left; with none left, also the room of the
+        write-ahead log. Raises StoreFailure.
+        """
+        async with self._turn:
+            try:
+                driver = await self._connected()
+                left = await give_back(driver, pages)
+                if not left:
+                    await empty_the_wal(driver)
+                return left
+            except DATABASE_ERRORS as error:
+                raise failure_of(error) from error
 
     # --- the short way ----------------------------------------------------------------------------------------------
 
@@ -113,7 +143,7 @@ class Writer:
             return None
         try:
             driver = await self._connected()
-            cursor = await driver.execute(*insert_after(self.head, [row_of(event) for event in plan.events]))
+            await driver.execute(*insert_after(self.head, [row_of(event) for event in plan.events]))
         except sqlite3.IntegrityError:
             return None
         except DATABASE_ERRORS as error:
@@ -123,8 +153,6 @@ class Writer:
                 return _all_failed(entries, failure)
             self._doubt()
             await self._roll_back()
-            return None
-        if cursor.rowcount != len(plan.events):
             return None
         self._committed(plan)
         return plan.outcomes
@@ -155,7 +183,12 @@ class Writer:
 
     # --- the careful way --------------------------------------------------------------------------------------------
 
-    async def _carefully(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome]:
+    async def _carefully(
+        self,
+        entries: Sequence[Prepared | StoreFailure],
+        now: int,
+        also: Callable[[aiosqlite.Connection], Awaitable[None]] | None = None,
+    ) -> list[Outcome]:
         good = [entry for entry in entries if isinstance(entry, Prepared)]
         if not good:
             return [entry for entry in entries if isinstance(entry, StoreFailure)]
@@ -167,6 +200,8 @@ class Writer:
             if not plan.events:
                 await self._roll_back()
                 return plan.outcomes
+            if also is not None:
+                await also(driver)
             await driver.executemany(INSERT, [row_of(event) for event in plan.events])
             committing = True
             await driver.commit()
@@ -189,6 +224,9 @@ class Writer:
         streams = {stream for entry in good for stream in entry.streams}
         ids = {draft.event.event_id for entry in good for draft in entry.drafts}
         head, versions, positions = await look_up(driver, streams, ids)
+        if not self._sure and self._connection is not None:  # it may have been a move that was in doubt
+            origin = await origin_of(self._connection)
+            self._go_on_from(origin.head, origin.streams)
         head = self._or_origin(head)
         if head != self.head and self._sure:
             raise LogDamaged(
