@@ -1,6 +1,8 @@
 """What is kept of requests, where that was asked for; and that it is gone when it is forgotten."""
 
+import random
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from llmux.actors.messages import Principal
 from llmux.actors.opening import open_journal, open_system
 from llmux.clock import SeededClock
 from llmux.config import Limits
-from llmux.events import ActorRestarted, ContentForgotten, RequestAccepted, RequestCompleted
+from llmux.events import ActorRestarted, ContentForgotten, RequestAccepted, RequestCancelled, RequestCompleted
 from llmux.eventstore import CONTENT_FILE, ContentStore, KeptContent, open_reader, verify
 from llmux.failures import (
     ClientFailure,
@@ -25,7 +27,7 @@ from llmux.failures import (
     StoreFailure,
 )
 from llmux.prompts import Prompt, user
-from tests.actors.house import facts_of, house_settings, scripted, wish
+from tests.actors.house import facts_of, house_settings, log_of, scripted, wish
 
 CANARY = b"canary4711"
 TEXT = "canary4711 sings"
@@ -151,6 +153,36 @@ async def test_what_the_stop_of_the_gateway_cuts_is_kept_as_far_as_it_came(tmp_p
         assert (await kept(system, ended)).finish == "stop"
         content = await kept(system, cut.id)
         assert (content.text.answer, content.finish, content.code) == ("a ", "", "cancelled")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whoever_comes_and_goes_in_whatever_order_is_kept_once(tmp_path, virtual_time, seed):
+    print("seed", seed)
+    chance = random.Random(seed)
+    providers = {"slow": scripted("delay=100,chunks=5,gap=100"), "poor": scripted("fail=crashed,after=1", weight=1)}
+    async with open_house(tmp_path, providers, clock=SeededClock(seed)) as system:
+
+        async def come_and_go(number: int) -> None:
+            await trio.sleep(chance.random())
+            with (
+                trio.move_on_after(chance.random() * 1.2),
+                suppress(LLMuxError),
+                system.request(wish(f"a b c d {number % 4}", use_cache=chance.random() < 0.8)) as request,
+            ):
+                await request.answer()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                nursery.start_soon(come_and_go, number)
+        await trio.sleep(10)
+        accepted = [event.correlation_id for event in await log_of(system) if event.type == "RequestAccepted"]
+        assert len(accepted) > 40
+        for id in accepted:
+            assert await kept(system, id) is not None
+        assert system.content.counts().kept == len(accepted)
+        sources = {fact.source for fact in await facts_of(system, RequestCompleted)}
+        assert sources == {"flight", "joined", "cache"}
+        assert await facts_of(system, RequestCancelled)
 
 
 async def test_a_request_that_the_log_never_took_on_is_not_kept(tmp_path, virtual_time, monkeypatch):
