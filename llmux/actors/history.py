@@ -51,7 +51,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class Page(msgspec.Struct, frozen=True):
     """Some events. `next` is where the next page begins, None when there is none (yet): the `after` of the same question, or
-    its `until` where the newest come first. What was archived up to `archived_through` is not among them.
+    its `until` where the newest come first. What lies before `archived_through` was read from the archives.
     """
 
     events: list[RecordedEvent]
@@ -61,7 +61,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class LogHead(msgspec.Struct, frozen=True, rename="camel"):
-    """The end of the log, its size, and what of it is here: `events` of them, those after `archived_through`."""
+    """The end of the log, its size, and what of it is in the database: `events` of them, those after `archived_through`."""
 
     position: int
     hash: str
@@ -119,16 +119,16 @@ class History:
     async def page(
         self, wanted: Wanted, *, after: int = 0, until: int | None = None, limit: int, newest_first: bool = False
     ) -> Page:
-        """At most `limit` events with `after` < position <= `until`. Looks at SCAN_POSITIONS_MAX positions at most, unless
-        `wanted` names streams.
+        """At most `limit` events with `after` < position <= `until`. Looks at SCAN_POSITIONS_MAX positions at most, except
+        where `wanted` names streams: what of these is in the database is found by an index.
         """
         head = self._journal.facts.position
         archived = self._journal.facts.log.archived_through
-        first, last = max(after, archived), min(head if until is None else until, head)
+        first, last = after, min(head if until is None else until, head)
         low, high = first, last
-        if not wanted.streams and newest_first:
-            low = max(first, last - SCAN_POSITIONS_MAX)
-        elif not wanted.streams:
+        if newest_first:
+            low = max(first, archived if wanted.streams and last > archived else last - SCAN_POSITIONS_MAX)
+        elif not wanted.streams or first < archived:
             high = min(last, first + SCAN_POSITIONS_MAX)
         events = await self._read(wanted, low, high, limit, newest_first) if low < high else []
         if newest_first:
@@ -187,14 +187,6 @@ class History:
 
     async def _facts_at(self, at: str) -> Facts:
         until = await position_at(self._log, at)
-        archived = self._journal.facts.log.archived_through
-        if until < archived:
-            raise ClientFailure(
-                f"at: the log up to position {archived} is archived. Fold it from its archives: llmux replay --at {until}",
-                status=409,
-                code="archived",
-                param="at",
-            )
         try:
             self._folding.acquire_nowait()
         except trio.WouldBlock:

@@ -25,6 +25,8 @@ from llmux.failures import ClientFailure, printable
 from llmux.prompts import Usage
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DAY_MS = 24 * 3_600_000
+"""how far what belongs to an id may be recorded from the time in it; clocks are set back, and requests are abandoned"""
 _STATES = {
     RequestCompleted: "completed",
     RequestFailed: "failed",
@@ -139,17 +141,40 @@ def id_of(text: str) -> str:
 
 
 async def events_of(reader: Reader, id: str) -> tuple[list[RecordedEvent], list[RecordedEvent]]:
-    """The events of the request and those of its flight. Raises ClientFailure (400 for what is no id, 404 for one unknown)."""
-    page = reader.limits.read_rows_max
-    own = await reader.read(limit=page, stream=f"request-{id_of(id)}")
+    """The events of the request and those of its flight. Raises ClientFailure (400 for what is no id, 404 for one unknown).
+
+    No scan of the log: in the database streams are indexed, and in archives the time in the id says where to look.
+    """
+    id = id_of(id)
+    own = await _stream(reader, f"request-{id}", id)
+    if own and not any(type(event.fact) in _STATES for event in own):  # open, or closed long after it began
+        own += await reader.read(
+            limit=1, stream=own[0].stream, after=own[-1].position, recorded_from=_began(id) + _DAY_MS
+        )
     if not own:
         raise ClientFailure(
-            f"No request {id_of(id)} is in the log. It may have been refused before it was accepted, or archived since.",
+            f"No request {id} is in the log. One that was refused at the door never was.",
             status=404,
             code="request_not_found",
         )
     flight = flight_of(own)
-    return own, await reader.read(limit=page, stream=f"flight-{flight}") if flight else []
+    return own, await _stream(reader, f"flight-{flight}", flight) if flight else []
+
+
+async def _stream(reader: Reader, stream: str, id: str) -> list[RecordedEvent]:
+    """The events of a stream that is named after an id, from the database, and from the archives around the id's time."""
+    page, began = reader.limits.read_rows_max, _began(id)
+    here = await reader.read(limit=page, stream=stream, archived=False)
+    if here and here[0].version == 0:
+        return here
+    until = here[0].position - 1 if here else None
+    first, last = began - _DAY_MS, began + _DAY_MS
+    return await reader.read(limit=page, stream=stream, until=until, recorded_from=first, recorded_to=last) + here
+
+
+def _began(id: str) -> int:
+    """The wall time in ms that a UUIDv7 was made at."""
+    return int(id[:8] + id[9:13], 16)
 
 
 async def streams_of(reader: Reader, id: str) -> tuple[str, ...]:

@@ -55,26 +55,21 @@ class LogFrames:
         return made
 
 
-def feed_response(exchange: Exchange, feed: "Feed", frames: LogFrames, archived_through: int) -> Response:
-    """The response that sends the feed until its client leaves or the gateway stops.
-
-    `archived_through` is said at the beginning, where the feed was to begin before that position (else 0).
-    """
+def feed_response(exchange: Exchange, feed: "Feed", frames: LogFrames) -> Response:
+    """The response that sends the feed until its client leaves or the gateway stops."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    body = FeedBody(exchange, feed, frames, archived_through)
-    return Response(body, headers=headers, content_type="text/event-stream")
+    return Response(FeedBody(exchange, feed, frames), headers=headers, content_type="text/event-stream")
 
 
 class FeedBody(ResponseBody):
     """The body of a feed. It owns nothing that would have to be given back."""
 
-    def __init__(self, exchange: Exchange, feed: "Feed", frames: LogFrames, archived_through: int):
+    def __init__(self, exchange: Exchange, feed: "Feed", frames: LogFrames):
         self._exchange, self._feed, self._frames = exchange, feed, frames
         self._keep_alive_s = exchange.system.settings.limits.keep_alive_ms / 1000
         self._said = feed.position
         self._ended = False
-        note = f": the events up to {archived_through} are archived\n" if archived_through else ""
-        self._opening = f"retry: {RETRY_MS}\n{note}\n".encode()
+        self._opening = f"retry: {RETRY_MS}\n\n".encode()
 
     async def __aenter__(self) -> "FeedBody":
         return self

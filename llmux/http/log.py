@@ -65,9 +65,7 @@ def register(door: Door, system: "System") -> None:
         _known(_FILTERS | {"after"}, live=True)
         seen = request.headers.get("last-event-id", "").strip()
         after = _position(seen, "Last-Event-ID") if seen else _number("after")
-        feed = history.follow(await _wanted(system), after=after)
-        archived = system.facts.log.archived_through
-        return feed_response(current(), feed, frames, archived if after < archived else 0)
+        return feed_response(current(), history.follow(await _wanted(system), after=after), frames)
 
     async def story(id: str) -> Response:
         _known(frozenset())
