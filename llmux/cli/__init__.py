@@ -5,6 +5,7 @@ import click
 from llmux import __version__
 from llmux.cli.command import Group
 from llmux.cli.examining import doctor
+from llmux.cli.forgetting import forget
 from llmux.cli.keys import keys
 from llmux.cli.reading import events, request
 from llmux.cli.replaying import replay
@@ -19,5 +20,5 @@ def main() -> None:
     """One HTTP API over your logged-in Claude Code, Gemini CLI and Codex, and a local Ollama."""
 
 
-for _command in (serve, demo, doctor, events, keys, request, replay, simulate, verify):
+for _command in (serve, demo, doctor, events, forget, keys, request, replay, simulate, verify):
     main.add_command(_command)
