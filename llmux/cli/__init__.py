@@ -6,12 +6,15 @@ from llmux import __version__
 from llmux.cli.command import Group
 from llmux.cli.examining import doctor
 from llmux.cli.forgetting import forget
+from llmux.cli.keeping import backup, rekey, restore
 from llmux.cli.keys import keys
 from llmux.cli.reading import events, request
 from llmux.cli.replaying import replay
 from llmux.cli.serving import demo, serve
 from llmux.cli.simulating import simulate
-from llmux.cli.verifying import verify
+from llmux.cli.skipping import skip
+from llmux.cli.spending import usage
+from llmux.cli.verifying import verify, witness
 
 
 @click.group(cls=Group)
@@ -20,5 +23,8 @@ def main() -> None:
     """One HTTP API over your logged-in Claude Code, Gemini CLI and Codex, and a local Ollama."""
 
 
-for _command in (serve, demo, doctor, events, forget, keys, request, replay, simulate, verify):
+for _command in (
+    serve, demo, doctor, keys, events, request, usage, replay, simulate, verify, witness, rekey, backup, restore, forget,
+):  # fmt: skip
     main.add_command(_command)
+events.add_command(skip)

@@ -52,7 +52,8 @@ async def _verify(reader: Reader, *, first: int | None, keys: Keys, witness: Wit
 async def with_progress(reader: Reader, *, first: int | None = None, keys: Keys, what: str = "verifying") -> Verified:
     """Verifies with a bar on stderr. Raises what `verify` raises, and takes the bar away."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("verify")
         return await verify_log(
             reader,

@@ -41,6 +41,9 @@ def upgrade(path: Path) -> str:
     )
     try:
         with engine.connect() as connection:
+            _refuse_newer(
+                connection, path
+            )  # before anything is set: a file that is refused stays as it is, byte for byte
             connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")  # in an empty file; archiving returns space
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # kept in the file; cannot be set in a transaction
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
@@ -62,17 +65,21 @@ def upgrade(path: Path) -> str:
 
 
 def _upgrade(connection: Connection, path: Path) -> str:
+    _refuse_newer(connection, path)
     config = _config()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return newest()
+
+
+def _refuse_newer(connection: Connection, path: Path) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     found = MigrationContext.configure(connection).get_current_heads()
     if not known.issuperset(found):
         raise SchemaUnknown(
             f"{path} was written by a newer LLMux: its tables are of version '{printable(', '.join(found), 40)}', and this "
             f"program knows versions up to {newest()}. Start the newer LLMux again, or set LLMUX_DATA_DIR to another directory."
         )
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return newest()
 
 
 def _config() -> Config:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmux import eventstore, migrations
+from llmux.config import Limits
 from llmux.eventstore.table import EVENTS, packed_stream, unpacked_stream
 from llmux.failures import ConfigurationWrong, LogDamaged, SchemaUnknown, StoreFailure
 from tests.golden.logs import LOGS, unpacked_into
@@ -92,6 +93,41 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SchemaUnknown, match=f"newer LLMux.*9999.*up to {migrations.newest()}"):
         migrations.upgrade(path)
     assert schema(path) == before
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_newer_database_stays_the_same_byte_for_byte(tmp_path: Path, mode: str) -> None:
+    """Also where it is a copy that was made without a write-ahead log, which ours would get one."""
+    path = tmp_path / "events.db"
+    migrations.upgrade(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert connection.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode.lower(),)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaUnknown, match="newer LLMux"):
+        migrations.upgrade(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["events.db"]
+
+
+async def test_who_only_reads_says_what_to_do_about_tables_of_another_version(tmp_path: Path) -> None:
+    path = unpacked_into(tmp_path, LOGS[0])
+    before = path.read_bytes()
+    with pytest.raises(SchemaUnknown, match=r"'0001'.*Start the gateway once"):
+        async with eventstore.open_reader(tmp_path, Limits()):
+            pass
+    assert path.read_bytes() == before
+    migrations.upgrade(path)
+    async with eventstore.open_reader(tmp_path, Limits()):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(SchemaUnknown, match=r"'9999'.*Use the newer LLMux"):
+        async with eventstore.open_reader(tmp_path, Limits()):
+            pass
 
 
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
