@@ -9,7 +9,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, Select, Table, Text, select
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Select, Table, Text, bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import NullType
 
@@ -196,7 +196,10 @@ def query(
     if recorded_to is not None:
         chosen = chosen.where(column.recorded_at <= recorded_to)
     if streams:
-        chosen = chosen.where(column.stream.in_([packed_stream(each) for each in sorted(streams)]))
+        names = [
+            packed_stream(each) for each in sorted(streams)
+        ]  # of two types, of which SQLAlchemy would take the first's
+        chosen = chosen.where(column.stream.in_(bindparam("streams", names, NullType(), expanding=True)))
     order = column.position
     if stream is not None:  # within a stream both orders are the same, and this one is the index's own
         chosen = chosen.where(column.stream == packed_stream(stream))

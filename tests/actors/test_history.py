@@ -4,6 +4,7 @@ import random
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -14,9 +15,11 @@ from llmux.actors.history import Wanted
 from llmux.actors.moments import position_at, time_of
 from llmux.actors.opening import open_system
 from llmux.actors.recent import Recent
+from llmux.actors.replaying import replay
 from llmux.actors.stories import id_of
 from llmux.clock import SeededClock
 from llmux.events import AttemptStarted, NewEvent, QuotaReset, RecordedEvent, RequestAccepted
+from llmux.eventstore import open_store, seal
 from llmux.failures import ClientFailure, LLMuxError, Overloaded
 from tests.actors.house import house_settings, log_of, scripted, wish
 
@@ -353,3 +356,36 @@ async def test_an_unknown_request_and_an_id_that_is_none_are_told_apart(tmp_path
             id_of(wrong)
     id = clock.new_id()
     assert id_of(f" request-{id.upper()} ".replace("REQUEST", "request")) == id
+
+
+async def test_what_is_archived_is_told_as_if_it_were_not(tmp_path: Path, monkeypatch):
+    """Pages in both directions, a feed, a state, and the stories of requests before, in and across the archive."""
+    settings = house_settings(tmp_path, TWO)
+    async with open_system(settings, SeededClock(5), environ={}) as system:
+        ids = [await answered(system, text=text) for text in ("one", "two", "three")]
+        everything = await log_of(system)
+        stories = [await system.history.story(id) for id in ids]
+        states = [await system.history.state(str(position)) for position in range(len(everything) + 1)]
+    through = next(event.position for event in everything if event.stream == f"flight-{ids[1]}") + 1
+    async with open_store(settings.data_dir, clock=SeededClock(6), limits=settings.limits) as store:
+        facts = fold.plain(await replay(store, until=through, snapshots=False))
+        state = msgspec.json.encode(facts, order="sorted")
+        sealed = await seal(store, through, state, fold.SCHEMA, ended=lambda name: name.endswith(ids[0]))
+        outcome = await store.move(sealed, NewEvent("log-archives", sealed.fact, SeededClock(7).new_id()))
+        assert not isinstance(outcome, LLMuxError), outcome
+    monkeypatch.setattr(history, "SCAN_POSITIONS_MAX", 4)
+    async with open_system(settings, SeededClock(8, 1_790_000_100_000), environ={}) as system:
+        head = await system.history.head()
+        assert (head.archived_through, head.events) == (through, head.position - through)
+        assert [await system.history.story(id) for id in ids] == stories
+        last = everything[-1].position
+        numbers = list(range(1, last + 1))
+        assert await walked(system, Wanted(), 0, last, 3) == numbers
+        assert await walked(system, Wanted(), 0, last, 3, newest_first=True) == numbers[::-1]
+        of_gateway = Wanted(streams=frozenset({"gateway", f"flight-{ids[1]}"}))
+        expected = [event.position for event in everything if of_gateway.matches(event)]
+        assert await walked(system, of_gateway, 0, last, 2) == expected
+        assert await walked(system, of_gateway, 0, last, 2, newest_first=True) == expected[::-1]
+        feed = system.history.follow(Wanted(), after=0)
+        assert [event.position for event in await fed(feed, last)][:last] == numbers
+        assert [await system.history.state(str(position)) for position in range(len(states))] == states

@@ -208,6 +208,8 @@ async def test_several_streams_and_times_are_filters_too_and_the_newest_may_come
         assert await found(streams={request, flight}, newest_first=True, after=1) == [4, 3]
         assert await found(stream=request, newest_first=True) == [4, 1]
         assert await found(streams={"nobody"}) == []
+        assert await found(streams={request, "cache", "nobody"}) == [1, 2, 4]
+        assert await found(streams={flight, "a", "zz"}) == [3]
         assert await found(recorded_from=times[1], recorded_to=times[2]) == [2, 3]
         assert await found(recorded_from=times[3] + 1) == []
         assert [event.position for event in await store.read(limit=2, until=3, newest_first=True)] == [3, 2]
