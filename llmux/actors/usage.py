@@ -42,7 +42,7 @@ def rows(
     """What was spent from `first_day` to `last_day` (both included, counted from 1970-01-01 UTC), one row per group.
 
     `by` holds some of DIMENSIONS; without any there is one row, of everything. Rows are sorted by their groups in that order,
-    what has no name last. Raises ValueError for an unknown dimension.
+    what has no name last (those by their principals). Raises ValueError for an unknown dimension.
     """
     for name in by:
         if name not in DIMENSIONS:
@@ -80,7 +80,7 @@ def _name(facts: Facts, spent: Spent, dimension: str) -> str | None:
 
 
 def _order(row: UsageRow) -> tuple[Any, ...]:
-    return (*((name is None, name or "") for name in row.group.values()), row.principal)
+    return tuple((name is None, row.principal if name is None else name) for name in row.group.values())
 
 
 # --- days -----------------------------------------------------------------------------------------------------------

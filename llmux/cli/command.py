@@ -45,6 +45,16 @@ class Group(click.Group):
     command_class = Command
 
 
+class CommandWithMore(Command, Group):
+    """A command that is typed alone, with its options, and that has further commands under it."""
+
+    def __init__(self, name: str | None = None, *, callback: Callable[..., Any], **options: Any):
+        def alone(*values: Any, **named: Any) -> Any:
+            return callback(*values, **named) if click.get_current_context().invoked_subcommand is None else None
+
+        super().__init__(name, callback=alone, invoke_without_command=True, **options)
+
+
 def read_log(work: Callable[[Reader], Awaitable[None]]) -> None:
     """Runs `work` on a reader of the log, whether a gateway runs or not."""
     settings = config.from_environment()

@@ -14,7 +14,7 @@ from rich.text import Text
 from llmux.actors.history import Wanted
 from llmux.actors.moments import iso, time_of
 from llmux.actors.stories import plain_event, story_of, streams_of
-from llmux.cli.command import Command, print_json, read_log
+from llmux.cli.command import Command, CommandWithMore, print_json, read_log
 from llmux.events import RecordedEvent
 from llmux.eventstore import Reader
 from llmux.failures import ClientFailure, printable
@@ -38,7 +38,7 @@ class _Time(click.ParamType[int]):
             self.fail("write a time such as 2026-11-22T18:30:00Z, or ms since 1970", param, ctx)
 
 
-@click.command(cls=Command)
+@click.command(cls=CommandWithMore)
 @click.option("--follow", is_flag=True, help="Go on with what is recorded from now on.")
 @click.option(
     "--stream", "streams", multiple=True, help="Only this stream, such as gateway; may be given more than once."

@@ -1,0 +1,38 @@
+"""Usage as a table: a row for each group, and their total."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from llmux.actors.usage import UsageRow, total
+from llmux.failures import printable
+
+SHOWN = (
+    "requests", "cached", "joined", "failed", "cancelled", "abandoned", "attempts",
+    "input_tokens", "cached_input_tokens", "output_tokens",
+)  # fmt: skip
+"""the figures of the table; JSON has all of them"""
+ALWAYS_SHOWN = ("requests", "attempts", "input_tokens", "output_tokens")
+
+
+def usage_table(found: Sequence[UsageRow], by: Sequence[str]) -> Table:
+    """A row for each group, and their total. Columns that say nothing are left out."""
+    totals = total(found)
+    figures = [name for name in SHOWN if totals[name] or name in ALWAYS_SHOWN]
+    table = Table(box=None, pad_edge=False, show_footer=len(found) > 1, footer_style="bold")
+    for number, name in enumerate(by):
+        table.add_column(name, "" if number else "total", overflow="fold")
+    for name in figures:
+        table.add_column(name.replace("_", " "), f"{totals[name]:,}", justify="right")
+    for row in found:
+        names = [printable(_shown(row, name), 100) for name in by]
+        table.add_row(*map(Text, names), *(f"{row.figures[name]:,}" for name in figures))
+    return table
+
+
+def _shown(row: UsageRow, dimension: str) -> str:
+    name = row.group[dimension]
+    if name is not None:
+        return name
+    return f"({row.principal})" if dimension in ("user", "project") else "-"
