@@ -23,6 +23,8 @@ FOLDED_AT_ONCE = 1_500
 """events between two moments in which everybody else has their turn"""
 FEED_EVENTS = 200
 """events a feed hands out at once"""
+FEED_PACE_S = 0.05
+"""a feed that has all there was gives what comes within this time at one go: then hundreds of them do not slow the log down"""
 FEEDS_READING_MAX = 2
 """feeds that read from the disk at the same time; the others wait for their turn"""
 
@@ -209,6 +211,7 @@ class Feed:
         self._recent = history._journal.recent
         self.position = after
         """up to here everything that matches has been returned"""
+        self._gave_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Feed at {self.position} of {self._recent.position}>"
@@ -220,15 +223,22 @@ class Feed:
             if recent is None:
                 found = await self._from_disk()
             elif recent:
-                await trio.lowlevel.checkpoint()
-                found = [event for event in recent if self._wanted.matches(event)]
-                self.position = recent[-1].position
+                if len(recent) < FEED_EVENTS:
+                    await trio.sleep_until(self._gave_at + FEED_PACE_S)
+                    recent = self._recent.after(self.position, FEED_EVENTS)
+                found = self._matching(recent or [])
             else:
                 await self._recent.news()
                 continue
             if found:
+                self._gave_at = trio.current_time()
                 return found
         return []
+
+    def _matching(self, recent: list[RecordedEvent]) -> list[RecordedEvent]:
+        if recent:
+            self.position = recent[-1].position
+        return [event for event in recent if self._wanted.matches(event)]
 
     async def _from_disk(self) -> list[RecordedEvent]:
         until = min(self.position + SCAN_POSITIONS_MAX, self._recent.position)
