@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from llmux import __version__, events
+from llmux.actors.archiver import Archiver, nightly
 from llmux.actors.budget import Budget
 from llmux.actors.cache import Cache, CachedAnswer
 from llmux.actors.content import ContentKeeper, require_retention
@@ -27,6 +28,7 @@ from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Produces, Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
 from llmux.actors.snapshots import STREAM, take
+from llmux.actors.snapshotting import Snapshots
 from llmux.actors.supervisor import Supervisor
 from llmux.actors.upkeep import Upkeep
 from llmux.actors.witness import WitnessKeeper
@@ -80,7 +82,11 @@ class System:
         journal.watch(self.content.observe)
         self.witness = WitnessKeeper(journal, settings.witness)
         self.budget = Budget(journal, settings.log_bytes_max)
-        self.upkeep = Upkeep((self.witness.job, self.budget.job))
+        self.archiver = Archiver(journal, settings, clock)
+        self.snapshots = Snapshots(journal, settings, clock)
+        self.upkeep = Upkeep((self.witness.job, self.budget.job, self.snapshots.job))
+        if settings.archive_after_days is not None:
+            self.upkeep.add(nightly(self.archiver, settings.archive_after_days))
         self.providers = {
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
@@ -271,7 +277,7 @@ class System:
         ]
         await self.journal.append(NewEvent("gateway", started, self.clock.new_id()), *abandoned)
         await ladder.start(self.upkeep.run)
-        for actor in (self.content, self.key_registry, self.tracker, self.cache):
+        for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
         await ladder.start(self._run_flights)
@@ -282,7 +288,8 @@ class System:
         for flight in list(self._flights.values()):
             flight.stop()
         await ladder.stop(down_to=1)
-        for actor in (*self.providers.values(), self.cache, self.tracker, self.key_registry, self.content):
+        others = (self.archiver, self.cache, self.tracker, self.key_registry, self.content)
+        for actor in (*self.providers.values(), *others):
             actor.leave(ShuttingDown("The gateway is stopping."))
         await self._record_the_stop()
         await self.witness.job.do()

@@ -3,6 +3,7 @@
 import click
 
 from llmux import __version__
+from llmux.cli.archiving import archive
 from llmux.cli.command import Group
 from llmux.cli.examining import doctor
 from llmux.cli.forgetting import forget
@@ -24,7 +25,8 @@ def main() -> None:
 
 
 for _command in (
-    serve, demo, doctor, keys, events, request, usage, replay, simulate, verify, witness, rekey, backup, restore, forget,
+    serve, demo, doctor, keys, events, request, usage, replay, simulate, verify, witness, rekey, backup, restore, archive,
+    forget,
 ):  # fmt: skip
     main.add_command(_command)
 events.add_command(skip)

@@ -127,6 +127,15 @@ def check(settings: Settings) -> None:
             "API_KEY_REQUIRED is true, but there is no key. Set API_KEY to a key for everybody, or ADMIN_KEY to make keys "
             "with (POST /admin/api-keys), or both."
         )
+    days = settings.archive_after_days
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        raise ConfigurationWrong(
+            f"LLMUX_ARCHIVE_AFTER_DAYS ([log] archive_after_days) is {days}; write 1 to {DAYS_MAX}, or leave it away."
+        )
+    if not 1 <= settings.limits.snapshot_events <= AMOUNT_MAX:
+        raise ConfigurationWrong(
+            f"[limits] snapshot_events is {settings.limits.snapshot_events}; write 1 to {AMOUNT_MAX}."
+        )
     days = settings.content_retention_days
     if days is not None and not 1 <= days <= DAYS_MAX:
         raise ConfigurationWrong(f"CONTENT_RETENTION_DAYS is {days}; write 1 to {DAYS_MAX}.")

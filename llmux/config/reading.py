@@ -96,7 +96,12 @@ _SERVER_KEYS = ("host", "port", "default_provider", "request_timeout_ms", "allow
 _GROUPS: dict[str, dict[str, str]] = {
     "server": {key: key for key in _SERVER_KEYS},
     "cache": {"ttl_ms": "cache_ttl_ms", "entries_max": "cache_entries_max", "bytes_max": "cache_bytes_max"},
-    "log": {"bytes_max": "log_bytes_max", "chain_key_file": "chain_key_file", "witness_file": "witness_file"},
+    "log": {
+        "bytes_max": "log_bytes_max",
+        "chain_key_file": "chain_key_file",
+        "witness_file": "witness_file",
+        "archive_after_days": "archive_after_days",
+    },
     "content": {"record": "record_content", "retention_days": "content_retention_days"},
 }
 """Table of the file -> its keys, and the fields of Settings that they are."""
@@ -164,6 +169,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "CONTENT_RETENTION_DAYS": ("content_retention_days", _number),
     "LLMUX_CHAIN_KEY_FILE": ("chain_key_file", _text),
     "LLMUX_WITNESS_FILE": ("witness_file", _text),
+    "LLMUX_ARCHIVE_AFTER_DAYS": ("archive_after_days", _number),
     "LLMUX_LOG_BYTES_MAX": ("log_bytes_max", _number),
     "LLMUX_SECRET": ("secret", _text),
 }

@@ -102,6 +102,11 @@ class Limits(Struct, frozen=True):
     content_waiting_bytes_max: int = 64 * 1024 * 1024
     """texts in memory that are not yet written"""
     forget_ms_max: int = 120_000
+    archive_ms_max: int = 3_600_000
+    """how long whoever asks for archiving waits for its end; it goes on without them"""
+    archivings_waiting_max: int = 4
+    snapshot_events: int = 50_000
+    """after so many events the state is stored anew, so that a start need not fold them"""
     restarts_max: int = 3
     restart_window_ms: int = 5_000
     keep_alive_ms: int = 15_000
@@ -138,6 +143,8 @@ class Settings(Struct, frozen=True):
     """where the head of the log is witnessed ("" = witness.json in the data directory)"""
     log_bytes_max: int = 8 * 1024**3
     """the log's file; at 80 % there are warnings, beyond it no new requests are taken on (0 = no limit)"""
+    archive_after_days: int | None = None
+    """each day, what is older than so many days moves into archives; nothing does where this is not set"""
     secret: str = ""
     """what fingerprints are keyed with ("" = a file made in the data directory)"""
     data_dir: Path = Path.home() / ".local/share/llmux"
