@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from llmux.eventstore.mounts import network_mount
 from llmux.failures import ConfigurationWrong, DirectoryInUse
 
 FILE = "lock"
@@ -16,8 +17,9 @@ def own_directory(directory: Path) -> Iterator[Path]:
     """Makes the directory (mode 0700) if there is none, and owns it until the block is left or the process ends.
 
     Yields the directory. Raises DirectoryInUse, which names the owner's process id, or ConfigurationWrong when the directory
-    cannot be made or written. Nothing is changed in either case.
+    cannot be made or written, or is on a network file system. Nothing is changed in either case.
     """
+    _refuse_networks(directory)
     descriptor = _opened(directory)
     try:
         try:
@@ -59,6 +61,15 @@ def is_owned(directory: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _refuse_networks(directory: Path) -> None:
+    mount = network_mount(directory)
+    if mount is not None:
+        raise ConfigurationWrong(
+            f"The data directory {directory} is on a network file system ({mount.type} at {mount.point}). The event log needs "
+            "memory that all who have it open share, and only a local disk gives that: set LLMUX_DATA_DIR to a directory on one."
+        )
 
 
 def _opened(directory: Path) -> int:
