@@ -146,6 +146,8 @@ class Provider(Actor):
         try:
             with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
                 desk.readiness = await desk.adapter.probe()
+                for window in desk.readiness.windows:
+                    self._report(desk.account.name, window)
             if scope.cancelled_caught:
                 desk.readiness = late
         except Exception as error:  # what cannot be looked at is left out; that is no reason to stop

@@ -151,6 +151,8 @@ def scope_of(message: NoteFailure, provider_kind: str) -> str:
 def _window(facts: Facts, message: NoteWindow) -> list[QuotaFact]:
     quota = facts.quotas.get(quota_key(message.provider, message.account, message.model))
     known: Window | None = quota.windows.get(message.window) if quota is not None else None
+    if known is not None and message.used_percent is None and message.resets_at == known.resets_at:
+        message = msgspec.structs.replace(message, used_percent=known.used_percent)  # not every answer tells the share
     if known is not None and (known.status, known.used_percent, known.resets_at) == (
         message.status,
         message.used_percent,

@@ -84,8 +84,14 @@ class Limits(Struct, frozen=True):
     """how long a process may take to end after SIGTERM before SIGKILL follows"""
     call_ms_max: int = 15_000
     """how long a provider's program may take to acknowledge one call of its own protocol (not to answer a prompt)"""
+    worker_idle_ms_max: int = 300_000
+    """a warm process beyond what the settings ask for that nobody needs for so long is ended; of a model that is not used, all"""
+    worker_age_ms_max: int = 600_000
+    """a warm process that has waited for so long is replaced by a new one"""
     probe_ms_max: int = 10_000
     probe_interval_ms: int = 60_000
+    usage_interval_ms: int = 600_000
+    """between two looks at the state of a subscription's quota that cost no tokens"""
     refusal_ms: int = 600_000
     """how long a login that was refused is left alone; without a network, a good login can look refused"""
     cooldown_ms_max: int = 7 * 24 * 3_600_000

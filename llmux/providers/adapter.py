@@ -58,6 +58,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
     `login_stamp` changes whenever the stored login changes (for instance "mtime-size" of the credentials file): the actor
     compares it, to notice that somebody logged in again. `models` are those the provider itself lists, by client name.
+    `windows` is what was learned about quotas since the last probe, other than from answers: the actor reports it.
     """
 
     installed: bool
@@ -66,6 +67,7 @@ class Readiness(msgspec.Struct, frozen=True):
     sentence: str = ""
     login_stamp: str = ""
     models: tuple[str, ...] = ()
+    windows: tuple[QuotaWindow, ...] = ()
 
     @property
     def ready(self) -> bool:

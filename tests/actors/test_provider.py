@@ -260,6 +260,14 @@ async def test_quota_windows_are_recorded_once_while_they_do_not_change(tmp_path
         assert system.facts.quotas["one/default/*"].windows["five_hour"].used_percent == 13
 
 
+async def test_a_probe_reports_what_it_learned_of_the_quota(tmp_path, virtual_time, adapter):
+    window = QuotaWindow("seven_day", "allowed", used_percent=42, resets_at=5)
+    adapter.readiness = Readiness(True, True, windows=(window,))
+    async with open_house(tmp_path) as system:
+        await trio.sleep(1)
+        assert system.facts.quotas["one/default/*"].windows["seven_day"].used_percent == 42
+
+
 async def test_a_probe_that_hangs_does_not_hold_the_start_up(tmp_path, virtual_time, adapter):
     adapter.probe = trio.sleep_forever
     async with open_house(tmp_path) as system:

@@ -91,6 +91,16 @@ def test_a_window_is_recorded_only_when_it_changes():
         assert decide(facts, msgspec.structs.replace(note, **change), SETTINGS, NOW)
 
 
+def test_an_answer_that_does_not_tell_the_share_of_a_window_leaves_what_is_known_of_it():
+    facts = with_quota(Quota("alpha", "default", "*", {"five_hour": Window("allowed", 12, NOW + 60, NOW)}))
+    silent = NoteWindow("alpha", "default", "*", "five_hour", "allowed", None, NOW + 60)
+    assert decide(facts, silent, SETTINGS, NOW) == []
+    (warned,) = decide(facts, msgspec.structs.replace(silent, status="warning"), SETTINGS, NOW)
+    assert warned.used_percent == 12
+    (begun_anew,) = decide(facts, msgspec.structs.replace(silent, resets_at=NOW + 9_000), SETTINGS, NOW)
+    assert begun_anew.used_percent is None
+
+
 def test_a_reset_by_hand_names_one_provider_or_all():
     assert decide(EMPTY, ResetQuota("alpha", "local"), SETTINGS, NOW) == [QuotaReset(provider="alpha")]
     assert [fact.provider for fact in decide(EMPTY, ResetQuota("", "local"), SETTINGS, NOW)] == list(SETTINGS.providers)
