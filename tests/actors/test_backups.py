@@ -1,0 +1,410 @@
+"""Backups are made while the gateway writes, and a restore leaves the old log or the new one, whatever happens."""
+
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+
+from llmux.actors.backups import Restored, back_up_log, restore_log
+from llmux.actors.mending import accept_loss, rekey
+from llmux.actors.opening import open_system
+from llmux.clock import SeededClock, SystemClock
+from llmux.config import Settings, replaced
+from llmux.events import ChainKeyChanged, LogRestored, LossAccepted
+from llmux.eventstore import (
+    FILE,
+    Keys,
+    Reader,
+    Verified,
+    backup,
+    check_witness,
+    open_reader,
+    own_directory,
+    read_witness,
+    verify,
+)
+from llmux.failures import ChainKeyWrong, ConfigurationWrong, DirectoryInUse, LogDamaged, StoreFailure, TailMissing
+from tests.actors.house import house_settings, wish
+from tests.eventstore.logs import tampered
+from tests.golden.logs import LOGS, unpacked_into
+
+KEY = "a key that is long enough for the chain, 0123456789"
+NEW_KEY = "another key that is long enough for it, 0123456789"
+
+
+async def check(reader: Reader, keys: Keys) -> Verified:
+    return await verify(reader, keys=keys)
+
+
+async def ran(settings: Settings, requests: int = 2) -> int:
+    """A gateway runs, answers so many requests, and stops. Returns the last position."""
+    async with open_system(settings, SystemClock()) as system:
+        for number in range(requests):
+            await system.request(wish(f"prompt {number}")).answer()
+    return system.facts.position
+
+
+async def state_of(settings: Settings, *, file: str = FILE, directory: Path | None = None) -> Verified:
+    """What is there, verified whole and against its witness."""
+    async with open_reader(directory or settings.data_dir, settings.limits, file=file) as reader:
+        if directory is None:
+            await check_witness(reader, read_witness(settings.witness))
+        return await verify(reader, keys=Keys(settings.chain_keys))
+
+
+async def last_of(settings: Settings, kind: type) -> object:
+    async with open_reader(settings.data_dir, settings.limits) as reader:
+        (event,) = await reader.read(types=(kind.__name__,), newest_first=True, limit=1)
+        return event.fact
+
+
+# --- backup ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_backup_while_the_gateway_writes_is_a_whole_log(tmp_path: Path) -> None:
+    """Its chain holds, it holds all that was acknowledged before it began, and nobody waited for it."""
+    settings, copy = house_settings(tmp_path), tmp_path / "copy.db"
+    async with open_system(settings, SystemClock()) as system:
+        stop = trio.Event()
+
+        async def ask_on() -> None:
+            number = 0
+            while not stop.is_set():
+                await system.request(wish(f"prompt {number}")).answer()
+                number += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask_on)
+            for _ in range(5):
+                await system.request(wish("one more")).answer()
+                before = system.facts.position
+                made = await back_up_log(settings, copy, check, force=True)
+                assert before <= made.position <= system.facts.position
+                assert (await state_of(settings, directory=tmp_path, file="copy.db")).head.position == made.position
+            stop.set()
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.glob("copy*")] == ["copy.db"]
+    connection = sqlite3.connect(copy)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    connection.close()
+
+
+async def test_a_long_backup_need_not_begin_again_when_something_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "PAGES_AT_ONCE", 1)
+    settings = house_settings(tmp_path)
+    position = await ran(settings, 5)
+    other = sqlite3.connect(settings.data_dir / FILE, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE noise (x)")
+    seen: list[int] = []
+
+    def write(done: int, pages: int) -> None:
+        other.execute("INSERT INTO noise VALUES (zeroblob(5000))")
+        seen.append(done)
+
+    made = await back_up_log(settings, tmp_path / "copy.db", check, progress=write)
+    other.close()
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) > 5
+    assert made.position == position
+
+
+async def test_a_backup_replaces_no_file_unless_it_is_told_to(tmp_path: Path) -> None:
+    settings, copy = house_settings(tmp_path), tmp_path / "copy.db"
+    position = await ran(settings)
+    copy.write_text("mine")
+    with pytest.raises(ConfigurationWrong, match=r"exists already.*--force"):
+        await back_up_log(settings, copy, check)
+    assert copy.read_text() == "mine"
+    assert (await back_up_log(settings, copy, check, force=True)).position == position
+    for place in (tmp_path, tmp_path / "missing" / "copy.db"):
+        with pytest.raises(ConfigurationWrong, match="name a file in a directory that exists"):
+            await back_up_log(settings, place, check)
+
+
+async def test_a_log_that_is_not_whole_gives_no_backup(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    await ran(settings)
+    tampered(settings.data_dir, "UPDATE events SET principal = 'mallory' WHERE position = 3")
+    with pytest.raises(LogDamaged, match="Position 3"):
+        await back_up_log(settings, tmp_path / "copy.db", check)
+    assert list(tmp_path.glob("copy*")) == []
+
+
+async def test_who_backs_up_need_not_have_the_key(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path, chain_keys=(KEY,))
+    await ran(settings)
+    made = await back_up_log(replaced(settings, chain_keys=()), tmp_path / "copy.db", check)
+    assert "Set LLMUX_CHAIN_KEY" in made.unsure
+    assert (await back_up_log(settings, tmp_path / "copy.db", check, force=True)).unsure == ""
+
+
+# --- restore ---------------------------------------------------------------------------------------------------------
+
+
+async def backed_up(directory: Path, settings: Settings) -> tuple[Path, int, int]:
+    """A backup, its last position, and that of the log, which has gone on since."""
+    position = await ran(settings)
+    await back_up_log(settings, directory / "copy.db", check)
+    return directory / "copy.db", position, await ran(settings, 3)
+
+
+@pytest.mark.parametrize("keys", [(), (KEY,)], ids=["without a key", "with a key"])
+async def test_a_restored_log_goes_on_from_the_backup_and_says_so(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    settings = house_settings(tmp_path, chain_keys=keys)
+    copy, position, later = await backed_up(tmp_path, settings)
+    before = copy.read_bytes()
+    restored = await restore_log(settings, SystemClock(), copy, check, replace=True)
+    assert restored.position == position
+    assert (await state_of(settings)).head.position == position + 1
+    fact = await last_of(settings, LogRestored)
+    assert isinstance(fact, LogRestored)
+    assert fact.position == position
+    assert restored.aside is not None
+    assert (await state_of(settings, directory=settings.data_dir, file=restored.aside.name)).head.position == later
+    assert await ran(settings) > position + 1
+    assert copy.read_bytes() == before
+    assert not list(settings.data_dir.glob("*.restoring*"))
+
+
+async def test_a_log_is_restored_where_there_is_none(tmp_path: Path) -> None:
+    copy, position, _ = await backed_up(tmp_path, house_settings(tmp_path))
+    elsewhere = house_settings(tmp_path / "elsewhere")
+    assert await restore_log(elsewhere, SystemClock(), copy, check) == Restored(position, None, 0)
+    assert (await state_of(elsewhere)).head.position == position + 1
+    assert (elsewhere.data_dir / FILE).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_log_that_is_there_is_not_replaced_unless_somebody_says_so(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    copy, _, later = await backed_up(tmp_path, settings)
+    with pytest.raises(ConfigurationWrong, match="--replace"):
+        await restore_log(settings, SystemClock(), copy, check)
+    assert (await state_of(settings)).head.position == later
+
+
+async def test_nothing_is_restored_while_a_gateway_runs(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    copy, _, _ = await backed_up(tmp_path, settings)
+    with own_directory(settings.data_dir), pytest.raises(DirectoryInUse):
+        await restore_log(settings, SystemClock(), copy, check, replace=True)
+
+
+@pytest.mark.parametrize("what", ["changed", "no database", "under a key", "missing"])
+async def test_what_is_no_whole_backup_is_not_restored(tmp_path: Path, what: str) -> None:
+    settings = house_settings(tmp_path)
+    copy, _, later = await backed_up(tmp_path, settings)
+    if what == "changed":
+        (tmp_path / "b").mkdir()
+        copy = copy.rename(tmp_path / "b" / FILE)
+        tampered(tmp_path / "b", "UPDATE events SET principal = 'mallory' WHERE position = 3")
+    elif what == "no database":
+        copy.write_bytes(b"something else " * 1000)
+    elif what == "missing":
+        copy = tmp_path / "none.db"
+    else:
+        settings = replaced(settings, chain_keys=(KEY,))
+    expected = {
+        "changed": LogDamaged,
+        "no database": LogDamaged,
+        "under a key": ChainKeyWrong,
+        "missing": ConfigurationWrong,
+    }
+    with pytest.raises(expected[what]):
+        await restore_log(settings, SystemClock(), copy, check, replace=True)
+    assert (await state_of(replaced(settings, chain_keys=()))).head.position == later
+    assert not list(settings.data_dir.glob("*restor*"))
+
+
+async def test_a_backup_of_the_first_version_is_restored_and_brought_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    copy = unpacked_into(tmp_path / "old", LOGS[0])
+    settings = house_settings(tmp_path)
+    restored = await restore_log(settings, SystemClock(), copy, check)
+    assert (await state_of(settings)).head.position == restored.position + 1 > 1
+    assert await ran(settings) > restored.position + 1
+
+
+async def test_a_damaged_log_can_be_replaced_and_is_kept(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    copy, position, _ = await backed_up(tmp_path, settings)
+    database = settings.data_dir / FILE
+    database.write_bytes(b"\x00" * 5000)
+    (settings.data_dir / f"{FILE}-wal").write_bytes(b"rubbish")
+    restored = await restore_log(settings, SystemClock(), copy, check, replace=True)
+    assert restored.aside is not None
+    assert restored.aside.read_bytes() == b"\x00" * 5000
+    assert (await state_of(settings)).head.position == position + 1
+
+
+async def test_archives_are_copied_with_a_backup_and_back(tmp_path: Path) -> None:
+    settings, kept = house_settings(tmp_path), tmp_path / "kept"
+    await ran(settings)
+    folder = settings.data_dir / "archives"
+    folder.mkdir(exist_ok=True)
+    (folder / "one.jsonl.gz").write_bytes(b"one")
+    (folder / "two.jsonl.gz.part").write_bytes(b"not yet")
+    made = await back_up_log(settings, tmp_path / "copy.db", check, archives=kept)
+    assert (made.archives, [each.name for each in kept.iterdir()]) == (1, ["one.jsonl.gz"])
+    again = await back_up_log(settings, tmp_path / "copy.db", check, archives=kept, force=True)
+    assert again.archives == 0
+    elsewhere = house_settings(tmp_path / "elsewhere")
+    restored = await restore_log(elsewhere, SystemClock(), tmp_path / "copy.db", check, archives=kept)
+    assert restored.archives == 1
+    assert (elsewhere.data_dir / "archives" / "one.jsonl.gz").read_bytes() == b"one"
+
+
+MORTAL = """
+import os, sys
+from pathlib import Path
+import trio
+from llmux.actors import backups
+from llmux.clock import SystemClock
+from llmux.config import Settings
+from llmux.eventstore import backup, verify
+
+left = 0
+
+def mortal(work):
+    def done(*given, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os._exit(9)
+        return work(*given, **named)
+    return done
+
+settings, copy = Settings(data_dir=Path(sys.argv[1])), Path(sys.argv[2])
+for name in ("replace", "link", "fsync", "rename", "unlink"):
+    setattr(os, name, mortal(getattr(os, name)))
+for name in ("back_up", "install", "discard", "write_witness"):
+    setattr(backups, name, mortal(getattr(backups, name)))
+backup.settle = mortal(backup.settle)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        left = int(line)
+        trio.run(lambda: backups.restore_log(settings, SystemClock(), copy, lambda r, k: verify(r, keys=k), replace=True))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+async def test_a_restore_that_is_killed_at_any_step_leaves_the_old_log_or_the_new_one(
+    tmp_path: Path, in_process
+) -> None:
+    settings = house_settings(tmp_path)
+    copy, position, later = await backed_up(tmp_path, settings)
+    pristine = {each.name: each.read_bytes() for each in settings.data_dir.iterdir() if each.is_file()}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
+    restoring = in_process("-c", MORTAL, str(settings.data_dir), str(copy), **pipes)
+    ends: list[int] = []
+    exit_status = 9
+    while exit_status == 9:
+        for each in settings.data_dir.iterdir():
+            if each.is_file():
+                each.unlink()
+        for name, content in pristine.items():
+            (settings.data_dir / name).write_bytes(content)
+        restoring.stdin.write(f"{len(ends) + 1}\n")
+        restoring.stdin.flush()
+        exit_status = int(restoring.stdout.readline())
+        ends.append((await state_of(settings)).head.position)
+        async with open_system(settings, SeededClock()):  # it starts: nothing is in its way
+            pass
+    assert exit_status == 0
+    assert ends == sorted(ends, reverse=True)
+    assert set(ends) == {later, position + 1}
+    assert len(ends) > 10
+
+
+# --- another key, and a loss ------------------------------------------------------------------------------------------
+
+
+async def test_a_log_gets_a_key_and_another_one_only_when_its_owner_says_so(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    await ran(settings)
+    with pytest.raises(ConfigurationWrong, match="no key to go on under"):
+        await rekey(settings, SystemClock(), check)
+    for keys in ((KEY,), (KEY, NEW_KEY)):
+        settings = replaced(settings, chain_keys=keys)
+        with pytest.raises(ChainKeyWrong, match="llmux rekey"):
+            await ran(settings)
+        done = await rekey(settings, SystemClock(), check)
+        assert done is not None
+        assert await last_of(settings, ChainKeyChanged) == ChainKeyChanged(before=done.before, after=Keys(keys).name)
+        assert await rekey(settings, SystemClock(), check) is None
+        await ran(settings)
+        assert (await state_of(settings)).key == Keys(keys).name
+
+
+async def test_no_key_hides_what_was_changed_before_it_came(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    await ran(settings)
+    tampered(settings.data_dir, "UPDATE events SET principal = 'mallory' WHERE position = 3")
+    with pytest.raises(LogDamaged, match="Position 3"):
+        await rekey(replaced(settings, chain_keys=(KEY,)), SystemClock(), check)
+
+
+async def test_a_lost_key_does_not_end_the_log_and_the_log_says_that_it_is_lost(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path, chain_keys=(KEY,))
+    position = await ran(settings)
+    settings = replaced(settings, chain_keys=(NEW_KEY,))
+    with pytest.raises(ChainKeyWrong, match="rekey --lost"):
+        await rekey(settings, SystemClock(), check)
+    done = await rekey(settings, SystemClock(), check, lost=True)
+    assert done is not None
+    assert (done.position, done.before) == (position + 1, Keys((KEY,)).name)
+    fact = await last_of(settings, ChainKeyChanged)
+    assert isinstance(fact, ChainKeyChanged)
+    assert fact.lost
+    await ran(settings)
+    with pytest.raises(ChainKeyWrong, match=f"Positions 1 to .* {Keys((KEY,)).name}"):
+        await state_of(settings)
+    assert (await state_of(replaced(settings, chain_keys=(KEY, NEW_KEY)))).key == Keys((NEW_KEY,)).name
+
+
+async def test_a_loss_is_accepted_only_in_words_and_stays_in_the_log(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    last = await ran(settings)
+    assert await accept_loss(settings, SystemClock(), "nothing") is None
+    tampered(settings.data_dir, "DELETE FROM events WHERE position > 6")
+    with pytest.raises(TailMissing):
+        await ran(settings)
+    accepted = await accept_loss(settings, SystemClock(), "the disk died")
+    assert accepted is not None
+    assert await last_of(settings, LossAccepted) == accepted
+    assert (accepted.position, accepted.last_position, accepted.witnessed_position) == (6, last, last)
+    assert accepted.reason == "the disk died"
+    assert (await state_of(settings)).head.position == 7
+    assert await ran(settings) > 7
+    await state_of(settings)
+
+
+async def test_a_loss_is_not_accepted_while_a_gateway_runs(tmp_path: Path) -> None:
+    settings = house_settings(tmp_path)
+    await ran(settings)
+    with own_directory(settings.data_dir), pytest.raises(DirectoryInUse):
+        await accept_loss(settings, SystemClock(), "why not")
+
+
+async def test_a_log_that_somebody_reads_is_not_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its write-ahead log could not be emptied, and without it the log would lose what is there."""
+    settings = house_settings(tmp_path)
+    copy, _, later = await backed_up(tmp_path, settings)
+    reading = sqlite3.connect(settings.data_dir / FILE, isolation_level=None)
+    reading.execute("BEGIN")
+    reading.execute("SELECT count(*) FROM events").fetchone()
+    writing = sqlite3.connect(settings.data_dir / FILE, isolation_level=None)
+    writing.execute("CREATE TABLE noise (x)")
+    writing.close()
+    monkeypatch.setattr(backup, "WAIT_SECONDS_MAX", 0)
+    with pytest.raises(StoreFailure, match=r"Another program has .* open"):
+        await restore_log(settings, SystemClock(), copy, check, replace=True)
+    reading.close()
+    async with open_reader(settings.data_dir, settings.limits) as reader:
+        assert (await reader.head_on_disk()).position == later
