@@ -1,6 +1,8 @@
 """`llmux verify`: is the log what was written? `llmux witness`: does it still end where it was witnessed?"""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from llmux import config
+from llmux.actors.audit import audit
 from llmux.actors.mending import accept_loss
 from llmux.cli.command import EXIT_FAILED, Command, read_log
 from llmux.clock import SystemClock
@@ -21,16 +24,26 @@ from llmux.failures import ChainKeyWrong, LogDamaged, TailMissing
 
 @click.command(cls=Command)
 @click.option("--from", "first", type=click.IntRange(1), help="Begin at this position.")
-def verify(first: int | None) -> None:
+@click.option(
+    "--archives", is_flag=True, help="Check the archives too, and that each state sealed there is the right one."
+)
+def verify(first: int | None, archives: bool) -> None:
     """Check that the log is what was written: its chain of hashes, its positions, its end, its witness."""
     settings = config.from_environment()
     witness = read_witness(settings.witness)
-    read_log(partial(_verify, first=first, keys=Keys(settings.chain_keys), witness=witness))
+    keys = Keys(settings.chain_keys)
+    read_log(partial(_verify, first=first, archives=archives, keys=keys, witness=witness))
 
 
-async def _verify(reader: Reader, *, first: int | None, keys: Keys, witness: Witness | None) -> None:
+async def _verify(reader: Reader, *, first: int | None, archives: bool, keys: Keys, witness: Witness | None) -> None:
+    files = 0
     try:
-        verified = await with_progress(reader, first=first, keys=keys)
+        if archives:
+            with _bar("verifying") as shown:
+                audited = await audit(reader, first=first, keys=keys, progress=shown)
+            verified, files = audited.verified, audited.archives
+        else:
+            verified = await with_progress(reader, first=first, keys=keys)
         await check_witness(reader, witness)
     except TailMissing as missing:
         click.echo(f"The end of the log is not what it was. {missing}", err=True)
@@ -46,21 +59,26 @@ async def _verify(reader: Reader, *, first: int | None, keys: Keys, witness: Wit
     head = verified.head
     click.echo(f"The chain holds: {verified.events} events, head at position {head.position}, hash {head.hash.hex()}.")
     click.echo(f"It is under the key {verified.key}." if verified.key else "It is not under a key (LLMUX_CHAIN_KEY).")
+    if files:
+        click.echo(f"{files} archive{'s' if files > 1 else ''} checked, and the state at the end of each.")
+    elif origin := (await reader.origin()).head.position:
+        click.echo(f"The positions up to {origin} are in archives, which were not looked at (--archives).")
     click.echo(_told(witness))
 
 
 async def with_progress(reader: Reader, *, first: int | None = None, keys: Keys, what: str = "verifying") -> Verified:
     """Verifies with a bar on stderr. Raises what `verify` raises, and takes the bar away."""
+    with _bar(what) as shown:
+        return await verify_log(reader, first=first, keys=keys, progress=shown)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], object]]:
+    """A bar on stderr, for as long as the block lasts; yields what is to be told (done, all)."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("verify")
-        return await verify_log(
-            reader,
-            first=first,
-            keys=keys,
-            progress=lambda done, last: progress.update(task, completed=done, total=last),
-        )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what)
+        yield lambda done, last: progress.update(task, completed=done, total=last)
 
 
 def _told(witness: Witness | None) -> str:

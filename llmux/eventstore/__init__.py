@@ -3,7 +3,7 @@
 from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
 from llmux.eventstore.archive import Ending
 from llmux.eventstore.archives import Archive, Archives
-from llmux.eventstore.auditing import check_origin, walk_archives
+from llmux.eventstore.auditing import Auditor, walk_archives
 from llmux.eventstore.backup import back_up, copy_folder, discard, forget_lost_positions, install
 from llmux.eventstore.chain import EMPTY, GENESIS, NO_KEYS, UNKEYED, Head, Keys
 from llmux.eventstore.content import ContentStore, Forgetting, Keeping, KeptContent, KeptText, open_content
@@ -32,6 +32,7 @@ __all__ = [
     "Appended",
     "Archive",
     "Archives",
+    "Auditor",
     "ContentStore",
     "Ending",
     "Forgetting",
@@ -52,7 +53,6 @@ __all__ = [
     "back_up",
     "check_at_start",
     "check_end",
-    "check_origin",
     "check_witness",
     "copy_folder",
     "discard",

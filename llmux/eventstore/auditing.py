@@ -11,20 +11,17 @@ import trio
 from llmux.events import Line, LogArchived, fact_of
 from llmux.eventstore.archive import MALFORMED, Ending, Row, row_of
 from llmux.eventstore.archives import FOLDER, Archive, Place, damaged
-from llmux.eventstore.chain import EMPTY, Head
+from llmux.eventstore.chain import EMPTY, NO_KEYS, Head, Keys
 from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader
 from llmux.eventstore.verify import Walk
+from llmux.eventstore.vouching import archived_facts
 from llmux.failures import LogDamaged
 
-STREAM = "log-archives"
 PAGE = 5_000
 
-Fold = Callable[[Sequence[Line]], object]
-"""Is given the events of the archives in order, page by page."""
-
-Judge = Callable[[Archive, Ending], object]
-"""Is given the last line of each file when its events have been folded. Raises LogDamaged when the state there is another one."""
+Progress = Callable[[int, int], object]
+"""Is told (position, last position) after each page."""
 
 
 class Walked(msgspec.Struct, frozen=True):
@@ -100,64 +97,73 @@ def _checked(place: Place, walk: Walk, versions: dict[str, int]) -> list[tuple[A
     return rows
 
 
-async def walk_archives(
-    reader: Reader,
-    walk: Walk,
-    *,
-    fold: Fold | None = None,
-    judge: Judge | None = None,
-    progress: Callable[[int, int], object] | None = None,
-) -> int:
-    """Checks all archives of a log, from its first event to where the database goes on, and what the log says of each file.
+class Auditor:
+    """What is told of the archives as they are walked. Both may raise LogDamaged."""
 
-    `walk` begins at EMPTY and ends at the origin, so that `verify` can go on with it. Returns how many files there are.
-    Raises LogDamaged, ArchiveMissing.
+    def begin(self, through: int, ending: Ending) -> None:
+        """The walk begins after position `through`, where the archive before ends like this. (Not told at the log's beginning.)"""
+
+    def take(self, lines: Sequence[Line]) -> None:
+        """The next events, all of which fit."""
+
+    def end(self, archive: Archive, ending: Ending) -> None:
+        """A whole archive has been taken; this is its last line."""
+
+
+async def walk_archives(
+    reader: Reader, auditor: Auditor, *, first: int = 1, keys: Keys = NO_KEYS, progress: Progress | None = None
+) -> tuple[Walk, int]:
+    """Checks the archives, from the one with the position `first` to where the database goes on, and what the log says of them.
+
+    Returns how far the walk has come, for `verify` to go on with, and how many files it were. What comes before them is
+    trusted. Raises LogDamaged, ArchiveMissing.
     """
-    assert walk.head == EMPTY
     origin = await reader.origin()
+    walk, versions = await _before(reader, auditor, origin, first, keys)
     walked: list[Walked] = []
     said: list[LogArchived] = []
-    versions: Mapping[str, int] = {}
+    first = walk.head.position + 1
 
     def each(rows: Sequence[Row]) -> None:
         lines = [Line(row[0], row[1], row[3], row[4], row[6], row[7], row[8], row[10]) for row in rows]
         said.extend(_archived(lines))
-        if fold is not None:
-            fold(lines)
+        auditor.take(lines)
         if progress is not None:
             progress(lines[-1].position, origin.head.position)
 
     while walk.head.position < origin.head.position:
         archive = reader.archives.holding(walk.head.position + 1, origin.head.position)
         found = await walk_archive(archive, walk, versions, each=each)
-        if judge is not None:
-            judge(archive, found.ending)
+        auditor.end(archive, found.ending)
         walked.append(found)
         versions = found.ending.streams
-    said += [
-        fact
-        for event in await _live(reader, origin.head.position)
-        if isinstance(fact := event.fact, LogArchived) and fact.through <= origin.head.position
-    ]
-    _compare(walked, said)
+    said += await archived_facts(reader, origin.head.position)
+    _compare(walked, [fact for fact in said if first <= fact.first and fact.through <= origin.head.position])
     if walked:
         _same_as(origin, walked[-1])
-    return len(walked)
+    return walk, len(walked)
+
+
+async def _before(
+    reader: Reader, auditor: Auditor, origin: Origin, first: int, keys: Keys
+) -> tuple[Walk, Mapping[str, int]]:
+    """Where to begin, and the versions there."""
+    last = origin.head.position
+    begins = reader.archives.holding(first, last).first if first <= last else 1
+    if begins == 1:
+        return Walk(EMPTY, keys), {}
+    archive = reader.archives.holding(begins - 1, last)
+    place = await trio.to_thread.run_sync(Place, archive)
+    with place:
+        await trio.to_thread.run_sync(place.skip, archive.through)
+        ending = await trio.to_thread.run_sync(place.ending)
+    auditor.begin(archive.through, ending)
+    return Walk(Head(archive.through, bytes.fromhex(place.beginning.hash)), keys), ending.streams
 
 
 def _archived(lines: Iterable[Line]) -> list[LogArchived]:
     facts = [fact_of(line) for line in lines if line.type == "LogArchived"]
     return [fact for fact in facts if isinstance(fact, LogArchived)]
-
-
-async def _live(reader: Reader, after: int) -> list[Any]:
-    """What the database says of archives."""
-    events: list[Any] = []
-    page = reader.limits.read_rows_max
-    while found := await reader.read(stream=STREAM, after=after, limit=page, archived=False):
-        events += found
-        after = found[-1].position
-    return events
 
 
 def _compare(walked: Sequence[Walked], said: Sequence[LogArchived]) -> None:
@@ -182,22 +188,3 @@ def _same_as(origin: Origin, last: Walked) -> None:
     )
     if not same:
         raise LogDamaged(f"The state that the log goes on from is not the one in {last.archive.path}.")
-
-
-async def check_origin(reader: Reader, origin: Origin) -> None:
-    """Raises LogDamaged unless the log itself says what it goes on from: the last archive's hash and the hash of the state."""
-    if origin.head == EMPTY:
-        return
-    for event in reversed(await _live(reader, origin.head.position)):
-        fact = event.fact
-        if isinstance(fact, LogArchived) and fact.through == origin.head.position:
-            if fact.head != origin.head.hash.hex():
-                raise LogDamaged(
-                    "The hash that the log goes on from is not the one of its last archive.", fact.through + 1
-                )
-            if fact.state_sha256 != hashlib.sha256(origin.state).hexdigest():
-                raise LogDamaged(
-                    "The state that the log goes on from is not the one that was sealed.", fact.through + 1
-                )
-            return
-    raise LogDamaged(f"The log goes on from position {origin.head.position}, and does not say that it was archived.")

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from llmux.eventstore.chain import EMPTY, NO_KEYS, UNKEYED, Head, Keys, message, sealed
+from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader
 from llmux.eventstore.table import unpacked, uuid_text
+from llmux.eventstore.vouching import check_origin
 from llmux.failures import ChainKeyWrong, LogDamaged, StoreFailure, TailMissing, printable
 
 PAGE = 10_000
@@ -41,8 +43,25 @@ async def verify(
     missing); ChainKeyWrong, when nothing is wrong as far as the `keys` show, but they do not show everything; StoreFailure
     when the log cannot be read at all; ValueError for a position that is not in the file.
     """
+    while True:
+        origin = await reader.origin()
+        try:
+            return await _verify(reader, origin, first, walk, keys, progress)
+        except (LogDamaged, ValueError):
+            if walk is not None or (await reader.origin()).head == origin.head:
+                raise  # else events moved into archives meanwhile, which looks as if they were missing
+
+
+async def _verify(
+    reader: Reader,
+    begins: Origin,
+    first: int | None,
+    walk: "Walk | None",
+    keys: Keys,
+    progress: Callable[[int, int], object] | None,
+) -> Verified:
     last, ever = await reader.ends()
-    origin = (await reader.origin()).head
+    origin = begins.head
     last, ever = max(last, origin.position), max(ever, origin.position)
     if walk is None:
         walk = Walk(await _before(reader, first or origin.position + 1, origin, last), keys)
@@ -50,6 +69,7 @@ async def verify(
         raise LogDamaged(
             f"The archives do not lead to what position {origin.position + 1} follows.", origin.position + 1
         )
+    await check_origin(reader, begins)
     gap = await reader.version_gap(walk.head.position, last)
     while walk.head.position < last:
         rows = await _page(reader, walk.head.position, last)
@@ -229,6 +249,8 @@ def _claimed(row: Sequence[Any]) -> str:
 
 async def _before(reader: Reader, first: int, origin: Head, last: int) -> Head:
     """The head as it was before position `first`."""
+    if 0 < first <= origin.position:
+        raise ValueError(f"the positions up to {origin.position} are in archives; to check them, add --archives")
     if not origin.position < first <= last + 1:
         raise ValueError(f"the log has positions {origin.position + 1} to {last}; there is no {first}")
     if first == origin.position + 1:
