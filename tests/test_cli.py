@@ -358,4 +358,24 @@ def test_sigterm_lets_an_open_answer_finish(tmp_path: Path):
         asking.join(10)
         assert replies[0].frames[-1] == "[DONE]"
         assert "".join(frame.get("content", "") for frame in replies[0].frames[:-1]).split() == ["a", "b", "c", "d"]
-        assert [event["type"] for event in gateway.events()][-3:] == ["RequestCompleted", "SnapshotTaken", "GatewayStopped"]
+        assert [event["type"] for event in gateway.events()][-3:] == [
+            "RequestCompleted",
+            "SnapshotTaken",
+            "GatewayStopped",
+        ]
+
+
+def test_a_second_signal_does_not_cut_the_stop_short(tmp_path: Path):
+    toml = SCRIPTED.replace("say=hello+you", "say=a+b+c+d,gap=200")
+    with gateway_process(tmp_path / "home", toml=toml) as gateway:
+        replies = []
+        asking = threading.Thread(target=lambda: replies.append(gateway.call("POST", "/api/smart", {"prompt": "hi"})))
+        asking.start()
+        while gateway.call("GET", "/health").json["activeRequests"] == 0:
+            time.sleep(0.01)
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.process.send_signal(signal.SIGINT)
+        assert gateway.stop() == 0
+        asking.join(10)
+        assert replies[0].status == 200
+        assert [event["type"] for event in gateway.events()][-1] == "GatewayStopped"

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import tempfile
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -48,12 +49,19 @@ def _serve(settings: Settings) -> None:
 
 
 async def _gateway(settings: Settings) -> None:
-    log = structlog.get_logger()
     stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:  # to the end: none cuts a stop short
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, stop)
+            await _serve_until(stop, settings)
+            nursery.cancel_scope.cancel()
+
+
+async def _serve_until(stop: trio.Event, settings: Settings) -> None:
+    log = structlog.get_logger()
     async with open_system(settings, SystemClock()) as system:
         _tell_who_is_there(system)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, stop)
             door = partial(serve_http, make_app(system), settings, shutdown_trigger=stop.wait)
             port = await nursery.start(door)
             log.info("listening", url=f"http://{settings.host}:{port}", log=str(settings.data_dir))
@@ -62,11 +70,9 @@ async def _gateway(settings: Settings) -> None:
     log.info("stopped", position=system.facts.position)
 
 
-async def _stop_on_signal(stop: trio.Event) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            stop.set()
-            return
+async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+    async for _ in signals:
+        stop.set()
 
 
 def _tell_who_is_there(system: System) -> None:
