@@ -21,7 +21,6 @@ from llmux.config import Limits
 from llmux.events import NewEvent, RecordedEvent
 from llmux.eventstore import Append, Outcome, Sealed, Store
 from llmux.failures import (
-    AskTimedOut,
     EventIdReused,
     EventMalformed,
     LLMuxError,
@@ -54,7 +53,7 @@ class Move(Record, frozen=True, kw_only=True):
 
 
 class JournalStatistics(msgspec.Struct, frozen=True):
-    """Commits, events and refused appends since the start, how many wait, and how many ends are owed to the log."""
+    """Commits, events and refused appends since the start, how many wait, how many ends are owed, and how long appends take."""
 
     waiting: int
     commits: int
@@ -62,6 +61,9 @@ class JournalStatistics(msgspec.Struct, frozen=True):
     refused: int
     position: int
     owed: int
+    append_ms_last: float
+    """from handing a batch over to the log until its events are on disk and known"""
+    append_ms_mean: float
 
 
 class Journal(Actor):
@@ -79,7 +81,8 @@ class Journal(Actor):
         """the facts as of the last commit: frozen, anybody in the process may read them"""
         self.recent = Recent(facts.position)
         """the newest events, for those who follow the log"""
-        self._commits = self._events = self._refused = 0
+        self._commits = self._events = self._refused = self._batches = 0
+        self._append_s_last = self._append_s_all = 0.0
         self._owed: list[Record] = []
         """ends that could not be recorded in time"""
         self._unheard = False
@@ -102,6 +105,8 @@ class Journal(Actor):
             self._refused,
             self.facts.position,
             len(self._owed),
+            self._append_s_last * 1000,
+            self._append_s_all * 1000 / max(1, self._batches),
         )
 
     async def append(self, *events: NewEvent, expected: Mapping[str, int] | None = None) -> tuple[RecordedEvent, ...]:
@@ -119,13 +124,16 @@ class Journal(Actor):
 
     async def _recorded(self, record: Record) -> tuple[RecordedEvent, ...]:
         try:
-            return await self.ask(record)
-        except (AskTimedOut, OutcomeUnknown):
-            pass
-        try:
-            return await self.ask(record)
-        except AskTimedOut:
-            raise OutcomeUnknown("The event log did not answer in time.") from None
+            return await self._ask(record)
+        except OutcomeUnknown:
+            return await self._ask(record)
+
+    async def _ask(self, record: Record) -> tuple[RecordedEvent, ...]:
+        """As `ask`, without a deadline of its own, which would cost more than the fold: `_record` has one for the whole batch."""
+        reply = Reply()
+        self._post(record, reply)
+        recorded: tuple[RecordedEvent, ...] = await reply.get()
+        return recorded
 
     async def append_end(self, *events: NewEvent) -> None:
         """Records events that end something, which nobody else will do: as `append`, but a store in trouble is tried again.
@@ -201,8 +209,29 @@ class Journal(Actor):
                 reply.give(outcome.events)
 
     async def _record(self, records: Sequence[Record]) -> tuple[Sequence[Outcome], tuple[RecordedEvent, ...]]:
-        """One outcome per record, and all that the facts have not seen yet."""
+        """One outcome per record, and all that the facts have not seen yet; after `append_ms_max` at the latest."""
+        began = trio.current_time()
+        with trio.move_on_at(began + self._limits.append_ms_max / 1000):
+            outcomes = await self._outcomes(records)
+            self._append_s_last = trio.current_time() - began
+            self._append_s_all += self._append_s_last
+            self._batches += 1
+            return outcomes
+        self._unheard = True  # the store goes on with it, and the next append waits for that
+        self._turn_away()
+        return [OutcomeUnknown("The event log did not answer in time.")] * len(records), ()
+
+    def _turn_away(self) -> None:
+        """Whoever waits behind an append that takes too long has waited as long, and may as well know."""
+        busy = StoreFailure("The event log is busy: an append that came before takes too long.")
+        busy.code = "store_busy"
+        waiting = self._receive.statistics().current_buffer_used
+        _fail([self._receive.receive_nowait()[1] for _ in range(waiting)], busy)
+
+    async def _outcomes(self, records: Sequence[Record]) -> tuple[Sequence[Outcome], tuple[RecordedEvent, ...]]:
         outcomes: list[Outcome] = []
+        if not records:
+            await self._append(())  # only to wait for one that is still under way
         for moves, group in groupby(records, lambda record: isinstance(record, Move)):
             together = self._move if moves else self._append
             outcomes += await together(list(group))

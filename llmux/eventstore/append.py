@@ -72,7 +72,7 @@ class Draft(msgspec.Struct, frozen=True):
             self.data,
             after.hash,
         )
-        return RecordedEvent(*fields, hash=digest(*fields, key=key))
+        return RecordedEvent(*fields, digest(*fields, key))
 
 
 class Prepared(msgspec.Struct, frozen=True):

@@ -8,7 +8,14 @@ from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import CacheCleared, NewEvent
 from llmux.eventstore import NO_STREAM
-from llmux.failures import OutcomeUnknown, Overloaded, ShuttingDown, StoreFull, WrongExpectedVersion
+from llmux.failures import (
+    OutcomeUnknown,
+    Overloaded,
+    ShuttingDown,
+    StoreFailure,
+    StoreFull,
+    WrongExpectedVersion,
+)
 from tests.actors.house import house_settings, types_of
 
 
@@ -98,6 +105,50 @@ async def test_a_full_store_refuses_and_goes_on_when_there_is_room(tmp_path, vir
                 await system.journal.append(cleared(system))
         await system.journal.append(cleared(system))
         assert await types_of(system) == ["CacheCleared"]
+
+
+async def test_a_store_that_does_not_answer_is_waited_for_as_long_as_agreed(tmp_path, virtual_time, monkeypatch):
+    async with open_house(tmp_path, limits=Limits(append_ms_max=1_000)) as system:
+        told = []
+
+        async def append(event, after_s):
+            await trio.sleep(after_s)
+            began = trio.current_time()
+            with pytest.raises(StoreFailure) as raised:
+                await system.journal.append(event)
+            told.append((raised.value.code, round(trio.current_time() - began, 3)))
+
+        async def silent(batch):
+            await trio.sleep_forever()
+
+        with monkeypatch.context() as broken:
+            broken.setattr(system.journal._store, "append", silent)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(append, cleared(system), 0)
+                nursery.start_soon(append, cleared(system), 0.5)
+        assert sorted(told) == [("outcome_unknown", 2.0), ("store_busy", 0.5)]
+        await system.journal.append(cleared(system, entries=3))
+        assert await types_of(system) == ["CacheCleared"]
+        assert system.facts.cache.cleared_at is not None
+
+
+async def test_how_long_an_append_takes_is_told(tmp_path, virtual_time, monkeypatch):
+    async with open_house(tmp_path) as system:
+        real = system.journal._store.append
+
+        async def slow(batch):
+            await trio.sleep(0.25)
+            return await real(batch)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(system.journal._store, "append", slow)
+            began = trio.current_time()
+            await system.journal.append(cleared(system))
+            took_ms = (trio.current_time() - began) * 1000
+        counts = system.journal.counts()
+        assert took_ms - 50 < counts.append_ms_last <= took_ms
+        assert counts.append_ms_last >= 249
+        assert 0 < counts.append_ms_mean <= counts.append_ms_last
 
 
 async def test_cancelling_an_appender_does_not_take_its_event_back(tmp_path, virtual_time):
