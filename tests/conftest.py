@@ -8,10 +8,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import trio
 import trio.testing
 
-from llmux.eventstore import thread as store_thread
+from tests.virtual_time import jumping_clock
 
 # `make test` tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones, and many more of them.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
@@ -21,30 +20,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 @pytest.fixture
 def virtual_time(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
-    """Trio's clock jumps to the next deadline as soon as everybody waits, but never while a thread is at work: the log's
-    own, or one that writes or reads a file.
-
-    (trio's plain autojump clock does not see threads, and would let every deadline pass during a commit.)
-    """
-    clock = trio.testing.MockClock(autojump_threshold=0.001)
-    jump = clock._autojump
-    working = 0
-
-    def counted(run):
-        async def running(*args, **options):
-            nonlocal working
-            working += 1
-            try:
-                return await run(*args, **options)
-            finally:
-                working -= 1
-
-        return running
-
-    monkeypatch.setattr(store_thread.LoopThread, "run", counted(store_thread.LoopThread.run))
-    monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync))
-    monkeypatch.setattr(clock, "_autojump", lambda: None if working else jump())
-    return clock
+    """Trio's clock jumps to the next deadline as soon as everybody waits: see tests/virtual_time.py."""
+    return jumping_clock(monkeypatch)
 
 
 @pytest.fixture
