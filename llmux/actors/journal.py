@@ -6,6 +6,7 @@ A store in trouble stops nobody for good. What was committed without our hearing
 later is folded, and an end that nobody could record in time is owed: it is recorded as soon as the store can.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -87,6 +88,8 @@ class Journal(Actor):
         """ends that could not be recorded in time"""
         self._unheard = False
         """the log may hold events that the facts do not know of"""
+        self._idle = trio.CancelScope()
+        """the wait for the next append, which has an end where there is something to make up for"""
 
     @property
     def store(self) -> Store:
@@ -156,6 +159,7 @@ class Journal(Actor):
         """Records `events` as soon as the store can, in the order of these calls. A crash before that forgets them."""
         if len(self._owed) < self._limits.mailbox_max:  # the next start closes what stays open
             self._owed.append(Record(events))
+            self._idle.deadline = min(self._idle.deadline, trio.current_time() + END_WAIT_S)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -173,8 +177,9 @@ class Journal(Actor):
         With something to make up for, the next append is awaited for END_WAIT_S at most.
         """
         batch: list[tuple[Any, Reply | None]] = []
-        patience = END_WAIT_S if self._owed or self._unheard else float("inf")
-        with trio.move_on_after(patience):
+        wait_s = END_WAIT_S if self._owed or self._unheard else math.inf
+        self._idle = trio.CancelScope(deadline=trio.current_time() + wait_s)
+        with self._idle:
             batch.append(await self._receive.receive())
         rows = sum(len(record.events) for record, _ in batch)
         while batch and rows < self._limits.append_rows_max:
