@@ -10,13 +10,13 @@ import trio
 from llmux import __version__, events
 from llmux.actors.archiver import Archiver, nightly
 from llmux.actors.budget import Budget
-from llmux.actors.cache import Cache, CachedAnswer
+from llmux.actors.cache import Cache
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
+from llmux.actors.dispatch import Dispatch
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints
-from llmux.actors.flight import Flight
 from llmux.actors.health import Health, health_of
 from llmux.actors.history import History
 from llmux.actors.journal import Journal
@@ -25,8 +25,8 @@ from llmux.actors.ladder import Ladder
 from llmux.actors.messages import Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
-from llmux.actors.request import Produces, Request, event_of
-from llmux.actors.router import DRAW_BELOW, Routing, Standing, World, route
+from llmux.actors.request import Request
+from llmux.actors.router import Standing, World
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
 from llmux.actors.supervisor import Supervisor
@@ -34,11 +34,10 @@ from llmux.actors.upkeep import Upkeep
 from llmux.actors.witness import WitnessKeeper
 from llmux.clock import Clock
 from llmux.config import Account, Settings
-from llmux.events import NewEvent, RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
+from llmux.events import NewEvent
 from llmux.eventstore import Keys
-from llmux.failures import LLMuxError, NoRoute, Overloaded, ShuttingDown
+from llmux.failures import LLMuxError, ShuttingDown
 from llmux.metrics import Metrics
-from llmux.prompts import Chunk, Finish, Usage, size_bytes
 from llmux.providers.adapter import Adapter, Place
 from llmux.providers.registry import adapter_for
 
@@ -90,10 +89,8 @@ class System:
         self.providers = {
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
-        self._fingerprints = fingerprints
-        self._flights: dict[str, Flight] = {}
-        self._joinable: dict[str, Flight] = {}
-        self._nursery: trio.Nursery | None = None
+        crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
+        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
         self._began = clock.monotonic()
         metrics.read(
             active=lambda: self.active_requests,
@@ -108,7 +105,7 @@ class System:
 
     def __repr__(self) -> str:
         state = "closing" if self.closing else "open"
-        return f"<System {state} position={self.facts.position} flights={len(self._flights)}>"
+        return f"<System {state} position={self.facts.position} flights={self.dispatch.flights}>"
 
     # --- what others read -------------------------------------------------------------------------------------------
 
@@ -159,26 +156,13 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at once; what goes
-        wrong later is raised by the request.
+        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at
+        once; what goes wrong later is raised by the request.
         """
-        if self.closing or self._nursery is None:
+        if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
         self.budget.check()
-        routing = route(wish, self.world(), self.clock.draw(DRAW_BELOW))
-        fingerprint = self._fingerprints.of(wish)
-        if wish.use_cache:
-            cached = self.cache.look(fingerprint)
-            if cached is not None:
-                return self._from_cache(wish, fingerprint, cached, routing)
-            flight = self._joinable.get(fingerprint)
-            if flight is not None and flight.joinable:
-                return self._join(wish, flight, routing)
-        if not routing.candidates:
-            raise NoRoute(routing.excluded, self.clock.now())
-        if len(self._flights) >= self.settings.limits.flights_max:
-            raise Overloaded("Too many requests are under way.")
-        return self._fly(wish, fingerprint, routing)
+        return self.dispatch.take(wish)
 
     def world(self) -> World:
         """All that routing looks at, as of now."""
@@ -192,71 +176,6 @@ class System:
 
     def _accepts(self, provider: str, model: str) -> bool:
         return self.providers[provider].accepts(model)
-
-    def _fly(self, wish: Wish, fingerprint: str, routing: Routing) -> Request:
-        assert self._nursery is not None
-        crew = Crew(
-            self.settings, self.clock, self.journal, self.tracker, self.cache, self.providers, self._nursery.start_soon
-        )
-        id = self.clock.new_id()  # of the flight and of the request that starts it
-        flight = Flight(id, fingerprint, routing, crew, self._landed)
-        request = self._request(id, wish, "flight", flight)
-        flight.board(request)
-        self._flights[flight.id] = flight
-        if wish.use_cache:
-            self._joinable[fingerprint] = flight
-        cache = "miss" if wish.use_cache else "off"
-        accepted = _accepted(wish, fingerprint, routing, "", cache, self.content.wants(wish.principal))
-        self._nursery.start_soon(flight.run, accepted)
-        return request
-
-    def _request(self, id: str, wish: Wish, source: str, producer: Produces) -> Request:
-        most_ms = self.settings.request_timeout_ms
-        timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
-        request = Request(id, wish, source, producer, self.clock, timeout_ms)
-        self.content.expect(request)
-        return request
-
-    def _landed(self, flight: Flight) -> None:
-        self._flights.pop(flight.id, None)
-        if self._joinable.get(flight.fingerprint) is flight:
-            del self._joinable[flight.fingerprint]
-
-    def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
-        assert self._nursery is not None
-        request = self._request(self.clock.new_id(), wish, "joined", flight)
-        flight.hold(request)
-        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss", self.content.wants(wish.principal))
-        self._nursery.start_soon(flight.join, request, accepted)
-        return request
-
-    def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
-        assert self._nursery is not None
-        request = self._request(self.clock.new_id(), wish, "cache", _Held(cached))
-        accepted = _accepted(wish, fingerprint, routing, "", "hit", self.content.wants(wish.principal))
-        self._nursery.start_soon(self._serve_cached, request, cached, accepted)
-        return request
-
-    async def _serve_cached(self, request: Request, cached: CachedAnswer, accepted: RequestAccepted) -> None:
-        finish = cached.chunks[-1]
-        assert isinstance(finish, Finish)
-        completed = RequestCompleted(
-            provider=cached.provider,
-            account=cached.account,
-            model=cached.model,
-            finish=finish.reason,
-            attempts=0,
-            duration_ms=request.duration_ms,
-            usage=Usage(),
-            source="cache",
-        )
-        try:
-            with trio.CancelScope(shield=True):
-                await self.journal.append(*(event_of(request, fact, self.clock) for fact in (accepted, completed)))
-        except LLMuxError as failure:
-            request.end(failure)
-        else:
-            request.end(finish)
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -280,13 +199,12 @@ class System:
         for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
-        await ladder.start(self._run_flights)
+        await ladder.start(self.dispatch.run)
 
     async def stop(self, ladder: Ladder) -> None:
         """Stops what is under way, then everything else in reverse; the last event is GatewayStopped."""
         self.closing = True
-        for flight in list(self._flights.values()):
-            flight.stop()
+        self.dispatch.stop()
         await ladder.stop(down_to=1)
         others = (self.archiver, self.cache, self.tracker, self.key_registry, self.content)
         for actor in (*self.providers.values(), *others):
@@ -318,12 +236,6 @@ class System:
                     starting.start_soon(nursery.start, partial(self.supervisor.watch, provider))
             task_status.started()
 
-    async def _run_flights(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()  # cancelled, every flight still lands: its last facts are shielded
-
     def _provider(self, name: str, environ: dict[str, str]) -> Provider:
         settings, limits = self.settings.providers[name], self.settings.limits
 
@@ -334,36 +246,3 @@ class System:
 
         adapters = {account.name: adapter(account) for account in settings.accounts}
         return Provider(name, settings, limits, adapters, self.journal, self.tracker, self.clock)
-
-
-class _Held:
-    """A cached answer as something that requests read from."""
-
-    def __init__(self, cached: CachedAnswer):
-        self.provider, self.account, self.model = cached.provider, cached.account, cached.model
-        self.attempts = 0
-        self.chunks: list[Chunk] = list(cached.chunks[:-1])
-
-    def left(self, request: Request) -> None:
-        """Nothing is under way that could be stopped."""
-
-
-def _accepted(
-    wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str, content: bool
-) -> RequestAccepted:
-    return RequestAccepted(
-        endpoint=wish.endpoint,
-        model=wish.model[:200],
-        stream=wish.stream,
-        pinned=routing.pinned,
-        fingerprint=fingerprint,
-        prompt_bytes=size_bytes(wish.prompt),
-        flight=flight,
-        candidates=[RouteTaken(each.provider, each.account, each.model, each.weight) for each in routing.candidates],
-        exclusions=[
-            RouteExcluded(each.provider, each.account, each.model, each.reason, each.until) for each in routing.excluded
-        ],
-        draw=routing.draw,
-        cache=cache,
-        content=content,
-    )

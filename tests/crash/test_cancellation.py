@@ -57,7 +57,7 @@ class House:
         """Whether there is still work to do: a connection, a flight, an open request, a slot that is taken or waited for."""
         desks = [desk for provider in self.system.providers.values() for desk in provider.slots().values()]
         slots = any(desk.running or desk.queued for desk in desks)
-        return not self._quiet() or bool(self.system._flights or self.system.facts.requests.open) or slots
+        return not self._quiet() or bool(self.system.dispatch.flights or self.system.facts.requests.open) or slots
 
     async def _all_ended(self) -> bool:
         """Whether every request that was accepted has its terminal event. None has two, and none has one without the other."""
