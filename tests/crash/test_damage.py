@@ -5,11 +5,13 @@ import random
 import shutil
 from pathlib import Path
 
+import pytest
+
 from llmux.config import Limits
 from llmux.events import RecordedEvent
 from llmux.eventstore import open_reader, verify
-from llmux.failures import StoreFailure
-from tests.eventstore.logs import foreign, one, opened, written
+from llmux.failures import LogDamaged, StoreFailure
+from tests.eventstore.logs import foreign, one, opened, tampered, written
 
 FLIPS = int(os.environ.get("LLMUX_TEST_FLIPS", "200"))
 CUTS = int(os.environ.get("LLMUX_TEST_CUTS", "200"))
@@ -79,6 +81,21 @@ async def test_a_torn_write_ahead_log_loses_a_suffix_only(tmp_path: Path) -> Non
         lengths.add(len(found))
         shutil.rmtree(directory)
     assert len(lengths) > 10
+
+
+async def test_a_tail_that_somebody_cuts_off_is_noticed(tmp_path: Path) -> None:
+    """The chain of what is left is whole; but SQLite counts, and so does whoever keeps the head elsewhere."""
+    chance = random.Random(SEED)
+    for cut in range(max(10, CUTS // 20)):
+        directory, events = tmp_path / f"tail-{cut}", chance.randint(1, 60)
+        directory.mkdir()
+        await written(directory, events)
+        left = chance.randrange(events)
+        tampered(directory, f"DELETE FROM events WHERE position > {left}")
+        async with open_reader(directory, Limits()) as reader:
+            with pytest.raises(LogDamaged) as damage:
+                await verify(reader)
+        assert damage.value.position == left + 1, f"cut {cut} of seed {SEED}: {left} of {events} left"
 
 
 async def test_the_files_that_are_damaged_here_are_those_of_the_log(tmp_path: Path) -> None:
