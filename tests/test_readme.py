@@ -8,12 +8,15 @@ import pytest
 
 from llmux.cli import main
 from llmux.config import ENVIRONMENT
+from tests.cli.typed import golden_log, typed
 from tests.gateway import GatewayProcess, gateway_process
+from tests.golden.logs import LOGS
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+READERS = [line for line in LINES if re.search(r"/llmux (events|usage|replay|verify)\b", line)]
 CURLS = [line for line in LINES if line.startswith("curl ")]
 
 
@@ -25,6 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory):
 
 def test_there_are_commands_to_test():
     assert len(CURLS) >= 6
+    assert len(READERS) >= 6
 
 
 @pytest.mark.parametrize("command", CURLS)
@@ -48,6 +52,14 @@ def test_every_llmux_command_of_the_readme_exists():
     for command in set(re.findall(r"llmux ([a-z]+)\b", "\n".join(LINES))):
         if command not in ("claude",):  # `docker compose exec llmux claude` runs another program
             assert command in main.commands, command
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_every_command_that_reads_the_log_reads_one(tmp_path: Path, command: str):
+    _, *words = shlex.split(command, comments=True)
+    result = typed(golden_log(tmp_path, LOGS[-1]), *words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip()
 
 
 def test_every_variable_is_in_the_readme():
