@@ -1,18 +1,17 @@
 """`llmux backup`, `llmux restore` and `llmux rekey`: the log as something that is kept."""
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import click
 import trio
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from llmux import config
 from llmux.actors.backups import BackedUp, Restored, back_up_log, restore_log
 from llmux.actors.mending import rekey as rekey_log
 from llmux.cli.command import Command
-from llmux.cli.verifying import with_progress
+from llmux.cli.verifying import bar, with_progress
 from llmux.clock import SystemClock
 from llmux.config import Settings
 from llmux.eventstore import Keys, Reader, Verified
@@ -41,15 +40,13 @@ def backup(file: Path, archives: Path | None, force: bool) -> None:
 
 
 async def _back_up(settings: Settings, file: Path, archives: Path | None, force: bool) -> BackedUp:
-    columns = (TextColumn("copying"), BarColumn(), TaskProgressColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("copy")
+    with ExitStack() as copying:
+        shown = copying.enter_context(bar("copying"))
 
         def progress(done: int, pages: int) -> None:
-            bar.update(task, completed=done, total=pages)
-            if done == pages:
-                bar.stop()
+            shown(done, pages)
+            if done == pages:  # the next bar is that of verifying
+                copying.close()
 
         return await back_up_log(settings, file, _check, archives=archives, force=force, progress=progress)
 

@@ -39,7 +39,7 @@ async def _verify(reader: Reader, *, first: int | None, archives: bool, keys: Ke
     files = 0
     try:
         if archives:
-            with _bar("verifying") as shown:
+            with bar("verifying") as shown:
                 audited = await audit(reader, first=first, keys=keys, progress=shown)
             verified, files = audited.verified, audited.archives
         else:
@@ -68,15 +68,19 @@ async def _verify(reader: Reader, *, first: int | None, archives: bool, keys: Ke
 
 async def with_progress(reader: Reader, *, first: int | None = None, keys: Keys, what: str = "verifying") -> Verified:
     """Verifies with a bar on stderr. Raises what `verify` raises, and takes the bar away."""
-    with _bar(what) as shown:
+    with bar(what) as shown:
         return await verify_log(reader, first=first, keys=keys, progress=shown)
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], object]]:
-    """A bar on stderr, for as long as the block lasts; yields what is to be told (done, all)."""
+def bar(what: str) -> Iterator[Callable[[int, int], object]]:
+    """A bar on stderr, for as long as the block lasts; yields what is to be told (done, all). Nothing where nobody looks."""
+    console = Console(stderr=True)
+    if not console.is_terminal:  # there, rich would leave an empty line
+        yield lambda done, last: None
+        return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what)
         yield lambda done, last: progress.update(task, completed=done, total=last)
 
