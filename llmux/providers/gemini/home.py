@@ -3,11 +3,14 @@
 What holds words of a prompt (system text, history, session records, error reports) exists only while the prompt is answered.
 """
 
+import glob
 import hashlib
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,11 @@ _TOKENS = re.compile(
     rb'"tokens":\{"input":(\d+),"output":(\d+),"cached":(\d+),"thoughts":(\d+),"tool":\d+,"total":\d+\}'
 )
 _TAIL_BYTES = 8192
+
+_RECORDS = "chat"
+"""name of the folder of every request's records: the CLI tells the model its path, which has to be the same for every turn"""
+_SAME_FOR_ALL = "/proc/self/cwd/home" if sys.platform == "linux" else ""
+"""how every worker may call its own home, so that this path is the same for all of them (Linux): by its working directory"""
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -42,14 +50,18 @@ class Home:
         self._tmp = directory / "tmp"
         self._system = directory / "system.md"
         self.start = directory / "start"
-        """the empty working directory of the process"""
+        """the working directory of the process: nothing but the way to its home"""
         self.policy = directory / "deny-all.toml"
+        self.name = _SAME_FOR_ALL or str(directory)
+        """what the process is told where its home is"""
 
     def prepare(self, login: Login, model_configs: Iterable[str]) -> dict[str, str]:
         """Makes the home anew; returns model configuration -> alias. `model_configs` may be asked for after a session/load."""
         self.remove()
         for folder in (self.directory, self._data, self._work, self._tmp, self.start):
             folder.mkdir(mode=0o700, parents=True)
+        (self.start / "home").symlink_to(self.directory.absolute())
+        self.start.chmod(0o500)
         aliases = {text: f"m{number}" for number, text in enumerate(model_configs)}
         self._write(self._data / "settings.json", json.dumps(home_settings(login.key, aliases)))
         self._write(self.policy, DENY_ALL)
@@ -67,7 +79,7 @@ class Home:
         return {
             "PATH": environ.get("PATH", ""),
             "HOME": str(self.directory),
-            "GEMINI_CLI_HOME": str(self.directory),
+            "GEMINI_CLI_HOME": self.name,
             "GEMINI_CLI_NO_RELAUNCH": "true",  # else a parent process stays that ignores SIGTERM
             "GEMINI_SYSTEM_MD": str(self._system),
             "NO_BROWSER": "true",
@@ -90,21 +102,21 @@ class Home:
         cwd = self._work / name
         cwd.mkdir(mode=0o700)
         self._write(self._system, translation.system)
+        records = self._data / "tmp" / _RECORDS
+        (records / "chats").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write(records / ".project_root", str(cwd))  # ties the records to the working directory
         if not translation.history:
             (cwd / ".gemini").mkdir(mode=0o700)
             self._write(cwd / ".gemini" / "settings.json", json.dumps(request_settings(translation.model_config)))
             return cwd
-        records = self._data / "tmp" / name
-        (records / "chats").mkdir(mode=0o700, parents=True)
-        self._write(records / ".project_root", str(cwd))  # ties the records to the working directory
         lines = [_heading(session, cwd), *(_record(number, turn) for number, turn in enumerate(translation.history))]
         file = records / "chats" / f"session-2026-01-01T00-00-{session[:8]}.jsonl"
         self._write(file, "".join(json.dumps(line) + "\n" for line in lines))
         return cwd
 
-    def tokens(self, name: str) -> Tokens | None:
-        """The counts of the last answer in the session record of the request `name`, or None when there are none."""
-        for file in (self._data / "tmp" / name / "chats").glob("*.jsonl"):
+    def tokens(self, session: str) -> Tokens | None:
+        """The counts of the last answer in the record of `session`, or None when there are none."""
+        for file in (self._data / "tmp" / _RECORDS / "chats").glob(f"*-{glob.escape(session[:8])}.jsonl"):
             with file.open("rb") as record:
                 size = record.seek(0, 2)
                 record.seek(max(0, size - _TAIL_BYTES))
@@ -122,6 +134,8 @@ class Home:
 
     def remove(self) -> None:
         """Removes the home. What the credentials link to stays."""
+        with suppress(OSError):
+            self.start.chmod(0o700)  # else its content could not be removed
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _write(self, file: Path, text: str) -> None:

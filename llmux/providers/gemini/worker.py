@@ -82,7 +82,7 @@ class Worker:
                 self._session = str(opened.get("sessionId", ""))
             prompt = {"sessionId": self._session, "prompt": list(translation.blocks)}
             result = await self._call("session/prompt", prompt, update)
-            return _stopped(result, self.home.tokens(name))
+            return _stopped(result, self.home.tokens(self._session))
         finally:
             try:
                 await self._withdraw()
