@@ -19,6 +19,7 @@ from llmux.cli.spent import usage_table
 from llmux.cli.states import Moment, print_changes, print_section
 from llmux.cli.tables import wide_console
 from llmux.eventstore import Reader
+from llmux.failures import ArchiveMissing
 
 USAGE_BY = ("key", "provider", "model")
 
@@ -100,5 +101,8 @@ def _by_actor(changes: list[Change]) -> dict[str, list[dict[str, Any]]]:
 async def _moment(reader: Reader, facts: Facts) -> Moment:
     """When the last event of these facts was recorded, where that can still be read."""
     position = facts.position
-    events = await reader.read(after=position - 1, until=position, limit=1) if position else []
+    try:
+        events = await reader.read(after=position - 1, until=position, limit=1) if position else []
+    except ArchiveMissing:  # the state at its end is known without it
+        events = []
     return Moment(position, events[0].recorded_at if events else None)

@@ -61,13 +61,13 @@ async def _skip(settings: Settings, position: int, reason: str) -> list[str]:
 
 
 async def _unreadable(reader: Reader) -> dict[int, Line]:
-    """The events that this version cannot read and nobody has skipped, by position."""
+    """The events that this version cannot read and nobody has skipped, by position. What is archived was read once."""
     found: dict[int, Line] = {}
-    after = (await reader.origin()).head.position
+    origin = after = (await reader.origin()).head.position
     while lines := await reader.lines(after=after, limit=PAGE):
         found |= {line.position: line for line in lines if not _can_be_read(line)}
         after = lines[-1].position
-    for position in await skips(reader):
+    for position in await skips(reader, after=origin):
         found.pop(position, None)
     return found
 
@@ -84,7 +84,12 @@ async def _nothing_to_skip(reader: Reader, position: int) -> NothingToSkip:
     head = (await reader.head_on_disk()).position
     if position > head:
         return NothingToSkip(f"There is no event at position {position}: the log ends at {head}.")
-    if position in await skips(reader):
+    origin = (await reader.origin()).head.position
+    if position <= origin:
+        return NothingToSkip(
+            f"Position {position} is archived: the state goes on from position {origin}, and needs nothing before it."
+        )
+    if position in await skips(reader, after=origin):
         return NothingToSkip(f"Position {position} is skipped already.")
     return NothingToSkip(f"The event at position {position} can be read, so there is nothing to skip.")
 

@@ -86,6 +86,18 @@ def test_between_a_moment_and_itself_nothing_changed(data: Path):
     assert json_of(data, "replay", "--at", "9", "--diff", "9")["changes"] == {}
 
 
+def test_archived_moments_are_shown_too_and_the_end_of_an_archive_without_its_file(data: Path):
+    commands = (("--at", "62"), ("--at", "30", "--diff", "62"), ("--at", "62", "--diff", "30", "--table"))
+    before = [said(data, "replay", *words) for words in commands]
+    said(data, "archive", "--before", "63")
+    assert [said(data, "replay", *words) for words in commands] == before
+    for file in (data / "archives").iterdir():
+        file.unlink()
+    assert said(data, "replay", *commands[0]) == before[0]
+    assert said(data, "replay", *commands[0], "--table").startswith("The state at position 62\n")
+    assert "which is not there" in refused(data, "replay", "--at", "30")
+
+
 @pytest.mark.parametrize(("option", "value"), [("--at", "143"), ("--diff", "143"), ("--at", "noon"), ("--diff", "")])
 def test_a_moment_that_there_is_not_is_a_sentence(data: Path, option: str, value: str):
     sentence = refused(data, "replay", option, value)

@@ -107,6 +107,18 @@ def test_nothing_is_skipped_twice(tmp_path: Path):
     assert "Position 2 is skipped already." in refused(data, "events", "skip", "2", "--reason", "x")
 
 
+def test_what_is_archived_needs_no_skipping(tmp_path: Path):
+    data = log_with_the_unknown(tmp_path)
+    said(data, "events", "skip", "2", "--reason", "x")
+    said(data, "archive", "--before", "4")
+    for file in (data / "archives").iterdir():
+        file.unlink()
+    assert "Position 2 is archived: the state goes on from position 3" in refused(
+        data, "events", "skip", "2", "--reason", "x"
+    )
+    assert "can be read" in refused(data, "events", "skip", "4", "--reason", "x")
+
+
 def test_a_skip_has_a_reason(tmp_path: Path):
     data = log_with_the_unknown(tmp_path)
     assert "--reason" in refused(data, "events", "skip", "2")
