@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from llmux.events import NewEvent, RecordedEvent, canonical, type_of
-from llmux.eventstore.chain import Head, digest
+from llmux.eventstore.chain import Head, message, sealed
 from llmux.failures import EventIdReused, EventMalformed, StoreFailure, WrongExpectedVersion, printable
 
 NO_STREAM = -1
@@ -43,6 +43,8 @@ class Draft(msgspec.Struct, frozen=True):
     type: str
     schema: int
     data: bytes
+    parts: tuple[bytes, ...]
+    """what the chain covers beside the numbers and the hash before, in its form"""
 
     def is_recorded_as(self, other: RecordedEvent) -> bool:
         """Whether `other` is this event: everything that its author chose is the same."""
@@ -57,9 +59,10 @@ class Draft(msgspec.Struct, frozen=True):
 
     def recorded(self, after: Head, version: int, now: int, key: bytes | None = None) -> RecordedEvent:
         """This event as the next one after the head. `key`: see `chain.digest`."""
-        event = self.event
-        fields = (
-            after.position + 1,
+        event, position = self.event, after.position + 1
+        hash = sealed(message(position, version, self.schema, now, (*self.parts, after.hash)), key)
+        return RecordedEvent(
+            position,
             event.stream,
             version,
             self.type,
@@ -71,8 +74,23 @@ class Draft(msgspec.Struct, frozen=True):
             event.causation_id,
             self.data,
             after.hash,
+            hash,
         )
-        return RecordedEvent(*fields, digest(*fields, key))
+
+
+def draft_of(event: NewEvent) -> Draft:
+    """The event, encoded. Raises whatever encoding raises for what is no event, or no text that UTF-8 can hold."""
+    type, data = type_of(event.fact), canonical(event.fact)
+    parts = (
+        event.stream.encode(),
+        type.encode(),
+        event.event_id.encode(),
+        event.principal.encode(),
+        event.correlation_id.encode(),
+        event.causation_id.encode(),
+        data,
+    )
+    return Draft(event, type, event.fact.schema, data, parts)
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -90,11 +108,7 @@ class Prepared(msgspec.Struct, frozen=True):
 def prepared(append: Append) -> Prepared | EventMalformed:
     """Encodes the events. What cannot be recorded at all becomes a failure here, before a transaction begins."""
     try:
-        drafts = tuple(
-            Draft(event, type_of(event.fact), event.fact.schema, canonical(event.fact)) for event in append.events
-        )
-        for event in append.events:  # everything is text, and UTF-8 can hold it
-            "".join((event.stream, event.event_id, event.principal, event.correlation_id, event.causation_id)).encode()
+        drafts = tuple([draft_of(event) for event in append.events])
         "".join(append.expected).encode()
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         return EventMalformed(f"The events cannot be recorded: {type(error).__name__}: {printable(str(error), 200)}")
@@ -134,13 +148,13 @@ class Plan:
         seen = [self._by_id[draft.event.event_id] for draft in entry.drafts if draft.event.event_id in self._by_id]
         if seen:
             return self._repeated(entry, seen)
-        if len({draft.event.event_id for draft in entry.drafts}) < len(entry.drafts):
+        if len(entry.drafts) > 1 and len({draft.event.event_id for draft in entry.drafts}) < len(entry.drafts):
             return EventIdReused("The append holds the same event id twice.")
         for stream, expected in entry.expected.items():
             actual = self._versions.get(stream, NO_STREAM)
             if expected not in (ANY, actual):
                 return WrongExpectedVersion(stream, expected, actual)
-        return Appended(tuple(self._record(draft) for draft in entry.drafts))
+        return Appended(tuple([self._record(draft) for draft in entry.drafts]))
 
     def _repeated(self, entry: Prepared, seen: Collection[RecordedEvent]) -> Outcome:
         """An append that was acknowledged, or whose outcome was unknown, comes again: its expected versions no longer matter."""

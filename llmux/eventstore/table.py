@@ -5,6 +5,7 @@ save about 80 bytes an event. The name of a stream that ends with a UUID is shor
 canonical form is stored as the text it is. The hash chain covers the text in either case: this is a matter of storage only.
 """
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
@@ -44,14 +45,13 @@ INSERT = str(EVENTS.insert().compile(dialect=sqlite.dialect(paramstyle="qmark"))
 
 def packed(id: str) -> bytes | str:
     """An id as it is stored: 16 bytes when it is a UUID in canonical form, else the text itself."""
-    if len(id) == 36:
-        try:
-            short = bytes.fromhex(id.replace("-", ""))
-        except ValueError:
-            return id
-        if len(short) == 16 and unpacked(short) == id:
-            return short
-    return id
+    return bytes.fromhex(id.replace("-", "")) if _is_uuid(id) else id
+
+
+_is_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+
+recently_packed = lru_cache(maxsize=1024)(packed)
+"""The same, for ids that stand in several events that follow each other."""
 
 
 def unpacked(stored: bytes | str) -> str:
@@ -76,7 +76,7 @@ recent_text = lru_cache(maxsize=1024)(uuid_text)
 def packed_stream(stream: str) -> bytes | str:
     """The name of a stream as it is stored: `category-` and 16 bytes where it ends with a UUID, else the text itself."""
     if len(stream) > 37 and stream[-37] == "-":
-        id = packed(stream[-36:])
+        id = recently_packed(stream[-36:])
         if isinstance(id, bytes):
             return stream[:-36].encode() + id
     return stream
@@ -105,8 +105,8 @@ def row_of(event: RecordedEvent) -> tuple[Any, ...]:
         packed(event.event_id),
         event.recorded_at,
         event.principal,
-        packed(event.correlation_id),
-        packed(event.causation_id),
+        recently_packed(event.correlation_id),
+        recently_packed(event.causation_id),
         event.data.decode(),
         event.prev_hash,
         event.hash,

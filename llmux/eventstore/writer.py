@@ -166,12 +166,15 @@ class Writer:
             if isinstance(entry, StoreFailure):
                 continue
             rows += len(entry.drafts)
-            written = {draft.event.stream for draft in entry.drafts}
-            for stream in written | entry.expected.keys():
+            for draft in entry.drafts:
+                version = self._versions.of(draft.event.stream)
+                if version is not None:
+                    versions[draft.event.stream] = version
+            for stream, expected in entry.expected.items():
                 version = self._versions.of(stream)
                 if version is not None:
                     versions[stream] = version
-                elif stream not in written or entry.expected.get(stream, ANY) not in (ANY, NO_STREAM):
+                elif expected not in (ANY, NO_STREAM) or all(draft.event.stream != stream for draft in entry.drafts):
                     return None  # no row would be refused if the guess were wrong
         if not 0 < rows <= AT_ONCE_ROWS_MAX:
             return None

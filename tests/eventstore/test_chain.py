@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmux.events import RecordedEvent
-from llmux.eventstore.append import Draft, Plan, Prepared
+from llmux.eventstore.append import Plan, Prepared, draft_of
 from llmux.eventstore.chain import EMPTY, GENESIS, digest, hash_of
 from llmux.eventstore.table import event_of, packed, row_of, unpacked
 from tests.eventstore.logs import changed, new
@@ -99,8 +99,7 @@ def test_a_plan_does_what_a_simple_model_does(wishes: list[tuple[str, int, int]]
             versions[stream], ids[id] = actual + 1, stream
             expected_outcomes.append("recorded")
     entries = [
-        Prepared((Draft(new(stream, event_id=f"id-{id}"), "CacheCleared", 1, b"{}"),), {stream: expected})
-        for stream, expected, id in wishes
+        Prepared((draft_of(new(stream, event_id=f"id-{id}")),), {stream: expected}) for stream, expected, id in wishes
     ]
     outcomes = [
         type(outcome).__name__
