@@ -114,6 +114,8 @@ class Archives:
                         if len(found) == limit:
                             break
                 position = place.position
+                if position == place.archive.through:
+                    place.ending()  # only at its very end a compressed file shows that it is whole
                 kept = self._keep(place)
             except MALFORMED as error:
                 raise damaged(place.archive, place.position - 1) from error
