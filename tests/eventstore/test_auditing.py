@@ -11,6 +11,7 @@ import pytest
 from llmux.config import Limits
 from llmux.events import NewEvent
 from llmux.eventstore import (
+    NO_KEYS,
     Appended,
     Archive,
     Auditor,
