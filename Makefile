@@ -18,7 +18,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run demo test bench lint types clis ollama lock lock-clis clean help python
+.PHONY: run demo test torture bench lint types clis ollama lock lock-clis clean help python
 
 run: $(RUN)/.installed ## start the gateway (SERVE_ARGS="..." goes to `llmux serve`)
 	@exec $(RUN)/bin/llmux serve $(SERVE_ARGS)
@@ -29,6 +29,14 @@ demo: $(RUN)/.installed ## show the gateway at work without any login
 # pytest comes last and has the last word: who reads the output finds its summary in the closing line.
 test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
 	@exec $(TEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+# What `make test` does to the log in a minute, at length and with another seed each time; the seed is printed, to try it again.
+TORTURE = LLMUX_TEST_KILLS=1000 LLMUX_TEST_FLIPS=1000 LLMUX_TEST_CUTS=1000 LLMUX_TEST_HISTORIES=10000 LLMUX_TEST_ROOMS=200 \
+	LLMUX_TEST_ROUNDS=20 LLMUX_TEST_ALL_FAULTS=1
+
+torture: $(TEST)/.installed ## crashes, damage and faults of the log, at length (LLMUX_TEST_SEED=... repeats one)
+	@seed=$${LLMUX_TEST_SEED:-$$(date +%s)}; echo "LLMUX_TEST_SEED=$$seed"; \
+	exec env $(TORTURE) LLMUX_TEST_SEED=$$seed $(TEST)/bin/python -m pytest tests/crash --timeout 1800 $(PYTEST_ARGS)
 
 bench: $(BENCH)/.installed ## how fast it is beside the limits of this machine (BENCH_ARGS="--events 1000000")
 	@exec $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)

@@ -22,7 +22,7 @@ from tests.actors.house import house_settings, scripted, wish
 from tests.crash.stepping import AtStep, striking
 from tests.http.served import connected, gateway, settings_of
 
-ROUNDS = int(os.environ.get("LLMUX_TEST_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("LLMUX_TEST_ROUNDS", "2"))
 """how often every step is tried: the tasks, and the log's thread, do not take turns in the same order each time"""
 ENDS = ("RequestCompleted", "RequestFailed", "RequestCancelled", "RequestAbandoned")
 HANG_S = 20
