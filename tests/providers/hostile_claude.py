@@ -121,7 +121,17 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for raw in sys.stdin.buffer:
         line = json.loads(raw)
-        if line["type"] == "control_request":
+        if line["type"] == "control_request" and line["request_id"] == "ping":
+            if MODE != "mute":
+                say(
+                    type="control_response", response={"subtype": "error", "request_id": "ping", "error": "Unsupported"}
+                )
+            if MODE == "dies waiting":
+                sys.exit(9)
+            if MODE == "deaf after a while" and not os.path.exists(os.environ["HOSTILE_ONCE"]):
+                open(os.environ["HOSTILE_ONCE"], "w").close()
+                linger()
+        elif line["type"] == "control_request":
             if MODE == "closes its input":
                 os.close(0)
             good = MODE != "refuses settings"

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Prompt, Sampling, Text, ToolCall, ToolResult, assistant, user
-from llmux.providers.claude.frames import Frames, awaits_result, encode, frames_of, thinking_tokens
+from llmux.providers.claude.frames import Frames, awaits_result, frames_of, thinking_tokens
+from llmux.providers.claude.wire import encode
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # 1 x 1, PNG
 
 
 def requests(frames: Frames) -> dict[str, Any]:
@@ -70,8 +73,8 @@ def test_a_prompt_that_asks_nothing_is_refused(messages: tuple[Message, ...]) ->
 
 
 def test_an_image_alone_is_a_question() -> None:
-    frames = frames_of(Prompt((Message("user", (Image("image/png", "AAAA"),)),)))
-    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    frames = frames_of(Prompt((Message("user", (Image("image/png", PIXEL),)),)))
+    source = {"type": "base64", "media_type": "image/png", "data": PIXEL}
     assert said(frames) == [("user", [{"type": "image", "source": source}])]
 
 
@@ -81,7 +84,7 @@ def test_a_slash_in_the_last_text_is_guarded_and_nowhere_else() -> None:
             (
                 Message("user", (Text("/a"), Text("/b"))),
                 assistant("/c"),
-                Message("user", (Text("/d"), Image("image/png", "AAAA"))),
+                Message("user", (Text("/d"), Image("image/png", PIXEL))),
             )
         )
     )

@@ -5,7 +5,7 @@ vendor a second, billed time.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from signal import SIGKILL
 from typing import Any
 
@@ -18,22 +18,21 @@ from llmux.prompts import Chunk
 from llmux.providers import process
 from llmux.providers.adapter import Call, Emit, Report
 from llmux.providers.claude import signs
-from llmux.providers.claude.frames import Frames, awaits_result, encode
+from llmux.providers.claude.frames import Frames, awaits_result
 from llmux.providers.claude.reading import Reading, Step
+from llmux.providers.claude.wire import encode, next_line
 
 QUOTA_WAIT_MS_MAX = 250
 """How long the process may take to tell the state of the quota once the answer is complete (it takes about 3 ms)."""
 
-EXIT_WAIT_MS_MAX = 200
-
-Line = dict[str, Any]
-
 
 class Conversation:
-    """Carries one prompt to a process that nobody has spoken to, and its answer to `emit`.
+    """Carries one prompt to a process that nobody has told anything, and its answer to `emit`.
 
-    `begun` becomes true when the process has answered for the first time. `api_timeout_ms` is the time that the CLI itself
-    gives the vendor for the first byte: it tells a time limit from a refused connection.
+    `begun` is called when the process answers for the first time; `asked` becomes true when it is told what to answer (before
+    that, another process can be asked instead). `settings_s_max` bounds how long it may take to accept the settings.
+    `api_timeout_ms` is the time that the CLI itself gives the vendor for the first byte: it tells a time limit from a refused
+    connection.
     """
 
     def __init__(
@@ -45,12 +44,15 @@ class Conversation:
         limits: Limits,
         api_timeout_ms: int,
         report: Report,
+        begun: Callable[[], None],
+        settings_s_max: float = math.inf,
     ):
         self._worker, self._call, self._frames, self._report = worker, call, frames, report
+        self._begun, self._settings_s_max = begun, settings_s_max
         self._bytes_left, self._api_timeout_ms = limits.answer_bytes_max, api_timeout_ms
         self._asked_at = math.inf
         self._raised: Exception | None = None
-        self.begun = False
+        self.asked = False
 
     async def carry(self, emit: Emit) -> None:
         """Runs to the end. Raises ProviderFailure, or whatever `emit` raises."""
@@ -71,27 +73,19 @@ class Conversation:
     async def _talk(self, out: trio.MemorySendChannel[Chunk]) -> None:
         with out:
             try:
-                reading = await self._set_up()
+                reading = await self._set_up_in_time()
                 await self._tell(reading)
                 await self._listen(reading, out)
             except Exception as error:
                 self._kill()  # an empty answer, too, would be asked for again
                 self._raised = signs.failure("too_long") if isinstance(error, process.LineTooLong) else error
 
-    async def _line(self) -> Line:
-        """The next line. Raises ProviderFailure when it is no JSON object or there is none."""
-        while (raw := await self._worker.line()) is not None:
-            if not raw.strip():
-                continue
-            try:
-                return msgspec.json.decode(raw, type=Line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raise signs.failure("babble") from None
-        with trio.move_on_after(EXIT_WAIT_MS_MAX / 1000):
-            raise signs.failure("gone", f"It exited with status {await self._worker.wait()}.")
-        raise signs.failure("gone")
-
     # --- asking ----------------------------------------------------------------------------------------------------
+
+    async def _set_up_in_time(self) -> Reading:
+        with trio.move_on_after(self._settings_s_max):
+            return await self._set_up()
+        raise signs.failure("mute")
 
     async def _set_up(self) -> Reading:
         """Sends the settings and waits until all of them are answered."""
@@ -100,10 +94,12 @@ class Conversation:
         waiting = {control["request_id"] for control in self._frames.controls}
         models: Iterable[Any] = ()
         while waiting:
-            line = await self._line()
-            self.begun = True
+            line = await next_line(self._worker)
+            self._begun()
             response = line.get("response")
             if line.get("type") != "control_response" or not isinstance(response, dict):
+                continue
+            if response.get("request_id") not in waiting:  # what was asked to see whether it lives
                 continue
             if response.get("subtype") != "success":
                 raise signs.failure("control")
@@ -129,9 +125,10 @@ class Conversation:
     async def _tell(self, reading: Reading) -> None:
         """Sends the turns. Each past user line is answered by a result before the next turn may follow."""
         for turn in self._frames.turns:
+            self.asked = turn is self._frames.turns[-1]
             await self._worker.send(encode(turn))
             while awaits_result(turn):
-                line = await self._line()
+                line = await next_line(self._worker)
                 if line.get("type") == "result" and not line.get("is_error"):
                     break
                 reading.take(line, waited=False)
@@ -141,7 +138,7 @@ class Conversation:
 
     async def _listen(self, reading: Reading, out: trio.MemorySendChannel[Chunk]) -> None:
         while True:
-            line = await self._line()
+            line = await next_line(self._worker)
             step = reading.take(line, waited=self._waited())
             self._pass_on(step, out)
             if step.finish is not None:
@@ -169,7 +166,7 @@ class Conversation:
         """The state of the quota follows a good answer; whether it comes does not matter to the answer."""
         try:
             with trio.move_on_after(QUOTA_WAIT_MS_MAX / 1000):
-                while (line := await self._line()).get("type") not in ("rate_limit_event", "result"):
+                while (line := await next_line(self._worker)).get("type") not in ("rate_limit_event", "result"):
                     pass
                 if line["type"] == "rate_limit_event":
                     for window in reading.take(line, waited=False).windows:

@@ -5,13 +5,14 @@ Everything a client says travels in these lines and nowhere else: never in argum
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Part, Prompt, Sampling, Text, ToolCall, ToolResult
+from llmux.providers.claude.images import arrives_changed
 
 Frame = dict[str, Any]
 
@@ -45,6 +46,9 @@ def frames_of(prompt: Prompt) -> Frames:
     settings = _settings(prompt.sampling, ignored)
     if settings:
         requests.append({"subtype": "apply_flag_settings", "settings": settings})
+    changed = [arrives_changed(image) for image in _images(prompt.messages)]  # all are looked at
+    if any(changed):
+        ignored.append("image_size")
     thinking = thinking_tokens(prompt.sampling)
     if thinking is not None:
         requests.append({"subtype": "set_max_thinking_tokens", "max_thinking_tokens": thinking})
@@ -60,18 +64,15 @@ def frames_of(prompt: Prompt) -> Frames:
     )
 
 
+def _images(messages: tuple[Message, ...]) -> Iterator[Image]:
+    for part in (part for message in messages for part in message.parts):
+        pieces = part.content if isinstance(part, ToolResult) else (part,)
+        yield from (piece for piece in pieces if isinstance(piece, Image))
+
+
 def awaits_result(frame: Frame) -> bool:
     """Whether the CLI answers this turn with a `result` before it can take the next one (else turns overtake each other)."""
     return frame.get("shouldQuery") is False
-
-
-def encode(frame: Frame) -> bytes:
-    """One line, without its newline. Half a surrogate pair becomes U+FFFD: it has no form in UTF-8."""
-    text = json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

@@ -43,6 +43,13 @@ def environment(place: Place) -> dict[str, str]:
     return process.minimal_environment(place.environ, given)
 
 
+def talkative_environment(place: Place) -> dict[str, str]:
+    """The same for a process that shall ask its vendor for more than answers; it still reports and updates nothing."""
+    env = environment(place)
+    env.pop("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", None)
+    return {**env, "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1"}
+
+
 def api_timeout_ms(env: dict[str, str]) -> int:
     """How long the CLI itself waits for the first byte of an answer."""
     text = env.get(API_TIMEOUT, "")

@@ -34,6 +34,7 @@ _SENTENCES: dict[str, tuple[Kind, str]] = {
     "too_long": (Kind.GARBLED, "The answer was too long."),
     "babble": (Kind.GARBLED, "Claude Code wrote something that is not its protocol."),
     "control": (Kind.GARBLED, "Claude Code refused a setting."),
+    "mute": (Kind.CRASHED, "Claude Code does not say anything."),
     "interrupted": (Kind.CRASHED, "Claude Code stopped in the middle of the answer."),
     "gone": (Kind.CRASHED, "Claude Code ended before the answer did."),
 }
