@@ -88,6 +88,10 @@ class Limits(Struct, frozen=True):
     """a warm process beyond what the settings ask for that nobody needs for so long is ended; of a model that is not used, all"""
     worker_age_ms_max: int = 600_000
     """a warm process that has waited for so long is replaced by a new one"""
+    worker_memory_bytes_max: int = 640 * 1024 * 1024
+    """a process that answers many prompts and has grown beyond this is replaced; its own answers are finished first"""
+    worker_turns_max: int = 5_000
+    """the same, after so many prompts"""
     probe_ms_max: int = 10_000
     probe_interval_ms: int = 60_000
     usage_interval_ms: int = 600_000

@@ -14,7 +14,8 @@ The contract, checked by tests/contracts for all adapters alike:
 * Error texts, empty answers and cut answers are failures, never chunks.
 * Cancelling `answer` at any point stops the provider's work for it (process group or connection gone) within a second, and
   leaves nothing behind. Deadlines for first byte, idle and total are NOT the adapter's: its actor cancels it.
-* `probe` spends no tokens, asks no vendor, and does not raise: what is wrong stands in the `Readiness`.
+* `probe` spends no tokens and does not raise: what is wrong stands in the `Readiness`. It asks the vendor nothing, except for
+  the state of a quota, once in `usage_interval_ms` at most.
 * Nothing of a prompt becomes an argument, an environment value, a path or a URL.
 """
 

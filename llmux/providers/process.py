@@ -22,6 +22,7 @@ from llmux.config import Limits
 from llmux.failures import Kind, ProviderFailure
 
 READ_BYTES = 65_536
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -86,6 +87,27 @@ def minimal_environment(environ: Mapping[str, str], extra: Mapping[str, str]) ->
     return {"LANG": "C.UTF-8", "TERM": "dumb", **kept, **extra}
 
 
+def writable(file: Path) -> bool:
+    """Whether a program could replace this file, or change it in place."""
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+
+
+def in_terminal(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Runs a program on our own terminal, in front of the person that sits there, and returns its exit status (negative: a signal).
+
+    Until it ends it gets what is typed, Ctrl-C included. Raises ProviderFailure(UNAVAILABLE) when it cannot be started.
+    """
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # unlike SIG_IGN, the child does not inherit that
+    try:
+        return subprocess.Popen(list(argv), env=dict(env), cwd=cwd, preexec_fn=_die_with_parent).wait()
+    except OSError as error:
+        raise ProviderFailure(
+            Kind.UNAVAILABLE, f"'{argv[0]}' cannot be started: {error.strerror}.", evidence="process.spawn"
+        ) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class LineTooLong(Exception):
     """A line on stdout is longer than `line_bytes_max`."""
 
@@ -118,6 +140,15 @@ class Process:
     def exit_status(self) -> int | None:
         """The exit status, negative for a signal, or None while it runs."""
         return self._popen.poll()
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """How much memory it occupies now (its resident set), or None where nobody tells (no Linux, or it has ended)."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return None
+        return int(pages) * PAGE_BYTES
 
     async def send(self, line: bytes) -> None:
         """Writes `line` and a newline. Raises ProviderFailure(CRASHED) when the process no longer reads."""

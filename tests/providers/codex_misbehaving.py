@@ -11,6 +11,7 @@ from typing import Any
 
 HOW, HEARD = os.environ.get("HOW", ""), os.environ["HEARD"]
 TURNS = 0
+MEMORY: list[bytes] = []
 
 
 def write(text: str) -> None:
@@ -30,10 +31,17 @@ def end(thread: str, status: str = "completed", **error: Any) -> None:
     tell("turn/completed", thread, turn={"id": "u1", "status": status, "error": error or None, "items": []})
 
 
+def grow() -> None:
+    """Occupies 60 MB more."""
+    MEMORY.append(b"x" * 60_000_000)
+
+
 def turn(thread: str) -> None:
     """What follows a turn/start."""
     global TURNS
     TURNS += 1
+    if HOW == "grows":
+        grow()
     if HOW == "dies-once" and not os.path.exists(HEARD + ".died"):
         open(HEARD + ".died", "w").close()
         tell("item/agentMessage/delta", thread, delta="half ")
@@ -50,6 +58,11 @@ def turn(thread: str) -> None:
         tell("error", thread, willRetry=True, error={"message": "Reconnecting", "codexErrorInfo": "other"})
         tell("item/agentMessage/delta", thread, delta="once ")
         return
+    if HOW == "holds" and not os.path.exists(HEARD + ".held"):
+        open(HEARD + ".held", "w").close()
+        tell("item/agentMessage/delta", thread, delta="at last a ")
+        while not os.path.exists(HEARD + ".go"):
+            time.sleep(0.005)
     if HOW == "stands-still":
         tell("item/agentMessage/delta", thread, delta="word ")
         return
@@ -95,6 +108,8 @@ def main() -> None:
         if HOW == "refuses" and method != "initialize":
             write(json.dumps({"id": message["id"], "error": {"code": -32600, "message": "unknown variant"}}) + "\n")
         elif method == "thread/start":
+            reply(message, {"thread": {"id": "root"}, "model": "m"})
+        elif method == "thread/fork":
             while HOW == "slow-thread" and not os.path.exists(HEARD + ".go"):
                 time.sleep(0.005)
             threads += 1

@@ -31,7 +31,8 @@ class Fixture:
         command.chmod(0o755)
         self.heard, self.login = directory / "heard", directory / "login"
         write_login(self.login)
-        limits = QUICK if how in ("mute", "babbles", "stands-still") else Limits(stop_ms_max=200)
+        quick = QUICK if how in ("mute", "babbles", "stands-still") else Limits(stop_ms_max=200)
+        limits = settings.pop("limits", quick)
         env = {"HOW": how, "HEARD": str(self.heard)}
         account = Account(config_dir=str(self.login))
         values = {"command": str(command), "env": env, "warm": 0, **settings}
@@ -79,16 +80,16 @@ async def misbehaving(directory: Path, how: str, **settings: Any) -> AsyncGenera
 async def test_a_turn_is_started_once_and_its_thread_given_back(tmp_path: Path) -> None:
     async with misbehaving(tmp_path, "") as codex:
         assert (await codex.say()).answer.text == "good answer"
-        await codex.until_told("thread/unsubscribe")
+        await codex.until_told("thread/unsubscribe", 2)
         assert codex.methods() == [
             "initialize",
             "initialized",
-            "thread/start",
-            "thread/inject_items",
-            "turn/start",
-            "thread/unsubscribe",
+            *("thread/start", "thread/inject_items", "thread/unsubscribe"),  # the root of this conversation, once
+            *("thread/fork", "thread/inject_items", "turn/start", "thread/unsubscribe"),
         ]
-        assert "turn/interrupt" not in codex.methods()
+        await codex.say()
+        await codex.until_told("thread/unsubscribe", 3)
+        assert codex.methods()[9:] == ["thread/fork", "thread/inject_items", "turn/start", "thread/unsubscribe"]
 
 
 async def test_a_server_starts_when_it_is_wanted_or_at_once_when_it_is_to_be_warm(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ async def test_noise_and_unknown_messages_are_ignored(tmp_path: Path) -> None:
 async def test_whatever_codex_asks_for_is_answered_with_an_error_or_the_login(tmp_path: Path) -> None:
     async with misbehaving(tmp_path, "asks") as codex:
         await codex.say()
-        await codex.until_told("thread/unsubscribe")
+        await codex.until_told("thread/unsubscribe", 2)
         answers = {message["id"]: message for message in codex.told() if "method" not in message}
         assert answers["q1"]["error"]["code"] == -32601
         assert answers["q2"]["result"]["chatgptAccountId"] == "account-1"
@@ -147,6 +148,72 @@ async def test_a_server_that_dies_in_the_middle_of_a_line_is_replaced(tmp_path: 
         assert (statistics.started, statistics.lost) == (2, 1)
 
 
+async def until(codex: Fixture, **expected: int) -> None:
+    """Waits until the statistics say so."""
+    with trio.fail_after(10):
+        while any(getattr(codex.adapter.statistics(), name) != count for name, count in expected.items()):
+            await trio.sleep(0.01)
+
+
+async def test_a_server_that_has_done_its_share_is_replaced_and_finishes_its_own_turns(tmp_path: Path) -> None:
+    limits = Limits(stop_ms_max=200, worker_turns_max=2)
+    async with misbehaving(tmp_path, "holds", limits=limits) as codex:
+        held = Heard()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(codex.say, held)
+            while not held.text:
+                await trio.sleep(0.01)
+            server = codex.adapter._keeper._current
+            assert server is not None
+            server.turns = 2
+            server._released(server)  # as if a turn beside it had ended
+            await until(codex, started=2, busy=1, idle=1, recycled=0)
+            for _ in range(2):  # the second one wears the successor out, too
+                assert (await codex.say()).answer.text == "good answer"
+            assert held.text == "at last a "
+            Path(f"{codex.heard}.go").touch()
+        assert held.answer.text == "at last a good answer"
+        await until(codex, started=3, busy=0, idle=1, recycled=2, lost=0)
+
+
+async def test_a_server_that_has_grown_is_replaced(tmp_path: Path) -> None:
+    limits = Limits(stop_ms_max=200, worker_memory_bytes_max=100_000_000)
+    async with misbehaving(tmp_path, "grows", limits=limits) as codex:
+        await codex.say()
+        assert codex.starts() == 1
+        await codex.say()
+        await until(codex, started=2, idle=1, recycled=1, lost=0)
+
+
+async def test_no_turn_is_lost_while_servers_are_replaced_all_the_time(tmp_path: Path) -> None:
+    limits = Limits(stop_ms_max=200, worker_turns_max=3)
+    async with misbehaving(tmp_path, "", limits=limits) as codex:
+        heard = [Heard() for _ in range(80)]
+        taken = iter(heard)
+
+        async def one_after_the_other() -> None:
+            for one in taken:
+                await codex.say(one)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(one_after_the_other)
+        assert {one.answer.text for one in heard} == {"good answer"}
+        assert codex.adapter.statistics().started >= 2
+        assert codex.adapter.statistics().lost == 0
+
+
+async def test_when_no_successor_can_be_started_the_worn_server_goes_on(tmp_path: Path) -> None:
+    limits = Limits(stop_ms_max=200, worker_turns_max=1)
+    async with misbehaving(tmp_path, "", limits=limits) as codex:
+        await codex.say()
+        await until(codex, started=2, recycled=1)
+        (codex.login / "auth.json").unlink()
+        for _ in range(3):
+            assert (await codex.say()).answer.text == "good answer"
+        assert codex.starts() == 2
+
+
 async def test_a_line_without_an_end_is_garbled(tmp_path: Path) -> None:
     async with misbehaving(tmp_path, "babbles") as codex:
         failure = await codex.fails()
@@ -161,7 +228,7 @@ async def test_a_turn_that_goes_wrong_is_interrupted_and_its_thread_given_back(
         heard = Heard()
         assert (await codex.fails(heard)).kind is kind
         assert heard.text in ("", "once ")
-        await codex.until_told("thread/unsubscribe")
+        await codex.until_told("thread/unsubscribe", 2)
         assert codex.methods()[-2:] == ["turn/interrupt", "thread/unsubscribe"]
 
 
@@ -185,10 +252,10 @@ async def test_an_answer_that_is_cancelled_while_its_thread_is_made_gives_it_bac
     async with misbehaving(tmp_path, "slow-thread") as codex:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(codex.say)
-            await codex.until_told("thread/start")
+            await codex.until_told("thread/fork")
             nursery.cancel_scope.cancel()
         Path(f"{codex.heard}.go").touch()
-        await codex.until_told("thread/unsubscribe")
+        await codex.until_told("thread/unsubscribe", 2)
         assert codex.methods().count("turn/start") == 0
 
 

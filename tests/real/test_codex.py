@@ -80,9 +80,14 @@ async def failing(adapter: Adapter, prompt: Prompt | str = "hi", heard: Heard | 
     return caught.value
 
 
+def model_calls(api: Upstream) -> list[dict[str, Any]]:
+    """The model calls that reached the stand-in."""
+    return [seen for seen in api.log() if seen["path"].endswith("/responses")]
+
+
 def calls(api: Upstream) -> list[dict[str, Any]]:
-    """The bodies of the model calls that reached the stand-in."""
-    return [json.loads(seen["body"]) for seen in api.log() if seen["path"].endswith("/responses")]
+    """Their bodies."""
+    return [json.loads(seen["body"]) for seen in model_calls(api)]
 
 
 def conversation(body: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -167,7 +172,12 @@ async def test_system_history_and_images_go_up_as_they_are_and_nothing_else_does
     ]
     assert first["input"] == second["input"]  # ids included: a prompt cache can recognise it
     assert (first["tools"], first["store"], first.get("instructions"), first.get("text")) == ([], False, None, None)
-    assert {seen["path"] for seen in api.log()} == {"/backend-api/codex/responses"}
+    beside = [seen for seen in api.log() if seen not in model_calls(api)]
+    assert {seen["path"] for seen in model_calls(api)} == {"/backend-api/codex/responses"}
+    assert {(seen["method"], seen["path"].rsplit("/wham/")[-1], seen["body"]) for seen in beside} <= {
+        ("GET", "accounts/check", ""),
+        ("GET", "settings/user", ""),
+    }
 
 
 async def test_schema_and_effort_reach_the_upstream(api: Upstream, make: Make) -> None:
@@ -451,7 +461,7 @@ async def test_a_cancelled_answer_closes_its_upstream_and_leaves_the_server_to_o
                     await trio.sleep(0.01)
                 scope.cancel()
         with trio.fail_after(5):
-            while not api.log()[0]["closed_early"]:
+            while not model_calls(api)[0]["closed_early"]:
                 await trio.sleep(0.02)
         api.control(pause_ms=0)
         await say(adapter, "hi", other)
@@ -464,11 +474,11 @@ async def test_an_answer_cancelled_before_the_first_byte_closes_its_upstream(api
     async with serving(make()) as adapter:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(say, adapter, "hi")
-            while not api.log():
+            while not model_calls(api):
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
         with trio.fail_after(5):
-            while not api.log()[0]["closed_early"]:
+            while not model_calls(api)[0]["closed_early"]:
                 await trio.sleep(0.02)
 
 

@@ -1,4 +1,5 @@
-"""A stand-in of the OpenAI Responses API as Codex uses it: `POST …/responses` answered over SSE, and the token refresh.
+"""A stand-in of the OpenAI Responses API as Codex uses it: `POST …/responses` answered over SSE, the token refresh, and
+`GET …/wham/usage`, the state of the quota for nothing.
 
 Modes (through the control door; the defaults are those of a good answer):
 
@@ -37,6 +38,22 @@ def quota_headers(used: list[int] | None) -> dict[str, str]:
         headers[f"x-codex-{name}-reset-after-seconds"] = str(seconds)
         headers[f"x-codex-{name}-reset-at"] = str(int(time.time()) + seconds)
     return headers
+
+
+def usage_of(used: list[int]) -> dict[str, Any]:
+    """The same of the two windows, for whoever only asks."""
+    windows = {
+        f"{name}_window": {
+            "used_percent": percent,
+            "limit_window_seconds": minutes * 60,
+            "reset_after_seconds": seconds,
+            "reset_at": int(time.time()) + seconds,
+        }
+        for name, percent, minutes, seconds in zip(
+            ("primary", "secondary"), used, (300, 10_080), RESETS_IN_SECONDS, strict=True
+        )
+    }
+    return {"plan_type": "plus", "rate_limit": {"allowed": True, "limit_reached": max(used) >= 100, **windows}}
 
 
 def last_user_text(body: dict[str, Any]) -> str:
@@ -103,6 +120,8 @@ class OpenAI(StandIn):
             self.refresh(exchange)
         elif exchange.method == "POST" and exchange.path.endswith("/responses"):
             self.responses(exchange, {**GOOD, **self.modes})
+        elif exchange.method == "GET" and exchange.path.endswith("/wham/usage"):
+            exchange.reply(200, usage_of({**GOOD, **self.modes}["used"]))
         else:
             exchange.reply(404, {"error": {"message": "There is nothing here.", "type": "invalid_request_error"}})
 

@@ -3,7 +3,7 @@
 import trio
 
 from llmux.failures import ProviderFailure, printable
-from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics
+from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
 from llmux.providers.codex import home, login, program
 from llmux.providers.codex.keeper import Keeper
 from llmux.providers.codex.request import request_of
@@ -27,7 +27,12 @@ class CodexAdapter:
     async def answer(self, call: Call, emit: Emit, report: Report) -> None:
         _, empty = home.paths(self._place)
         request = request_of(call, empty)
-        await answer(await self._keeper.ready(), request, emit, report)
+
+        def tell(window: QuotaWindow) -> None:
+            self._keeper.quota_was_told()
+            report(window)
+
+        await answer(await self._keeper.ready(), request, emit, tell)
 
     def accepts(self, model: str) -> bool:
         return False  # a model outside the generated catalog would be summarised and cut by Codex
@@ -39,7 +44,7 @@ class CodexAdapter:
         place = self._place
         stamp = login.stamp(place)
         version = ""
-        with trio.move_on_after(place.limits.probe_ms_max / 1000):
+        with trio.move_on_after(place.limits.probe_ms_max / 1000 * 0.5):
             try:
                 version = await self._version_now()
             except ProviderFailure as failure:
@@ -50,7 +55,19 @@ class CodexAdapter:
         if sentence := program.too_old(version):
             return Readiness(installed=False, logged_in=False, version=version, sentence=sentence, login_stamp=stamp)
         logged_in, sentence = self._login_now()
-        return Readiness(installed=True, logged_in=logged_in, version=version, sentence=sentence, login_stamp=stamp)
+        return Readiness(
+            installed=True,
+            logged_in=logged_in,
+            version=version,
+            sentence=sentence,
+            login_stamp=stamp,
+            windows=await self._quota_now() if logged_in else (),
+        )
+
+    async def _quota_now(self) -> tuple[QuotaWindow, ...]:
+        with trio.move_on_after(self._place.limits.probe_ms_max / 1000 * 0.4):
+            return await self._keeper.quota()
+        return ()
 
     async def _version_now(self) -> str:
         """The version, asked for once per program file."""

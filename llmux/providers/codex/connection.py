@@ -109,6 +109,11 @@ class Connection:
         """Why it ended, once it has."""
         return self._failure
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """How much memory the process occupies, None where nobody tells."""
+        return self._process.memory_bytes
+
     def request(self, method: str, params: dict[str, Any]) -> Reply:
         """Asks for something; the line is written soon. Never raises: what goes wrong stands in the Reply."""
         reply = Reply(self._limits.call_ms_max)

@@ -91,9 +91,18 @@ def slugs(settings: ProviderSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(settings.upstream.get(model, model) for model in models if model))
 
 
+def side_url(settings: ProviderSettings) -> str:
+    """Where the vendor tells the state of a plan's quota, beside the model: "" where the upstream is no ChatGPT back end."""
+    url = (settings.base_url or CHATGPT_URL).rstrip("/")
+    return url.removesuffix("/codex") if url.endswith("/backend-api/codex") else ""
+
+
 def _config(settings: ProviderSettings, login: Login, catalog: Path) -> dict[str, Any]:
     no = {"enabled": False}
+    # Codex looks at the account and its settings beside the model: where the model is, and never anywhere else
+    beside = side_url(settings) or settings.base_url
     return {
+        "chatgpt_base_url": beside,
         "model": slugs(settings)[0],
         "model_provider": "llmux",
         "model_catalog_json": str(catalog),

@@ -1,14 +1,19 @@
-"""Keeps one app-server running: starts it when it is wanted, again when it died, anew when the login changed."""
+"""Keeps one app-server running: starts it when it is wanted, again when it died, anew when the login changed or it has grown.
+
+One that is replaced goes on until its last turn is over, while its successor, which is ready by then, takes the new ones.
+"""
 
 from typing import Any
 
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.providers.adapter import Place, WorkerStatistics
+from llmux.providers.adapter import Place, QuotaWindow, WorkerStatistics
 from llmux.providers.codex import home, login, program
 from llmux.providers.codex.connection import Connection
 from llmux.providers.codex.failures import again
+from llmux.providers.codex.quota import windows_read
+from llmux.providers.codex.roots import Roots
 from llmux.providers.codex.server import AppServer
 from llmux.providers.process import Process, running
 
@@ -20,6 +25,7 @@ class Keeper:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._roots = Roots()
         self._current: AppServer | None = None
         self._servers: set[AppServer] = set()
         self._wanted, self._settled = trio.Event(), trio.Event()
@@ -28,6 +34,7 @@ class Keeper:
         self._rest_until = float("-inf")
         self._starting = 0
         self._started = self._recycled = self._lost = 0
+        self._quota_known_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Keeper of {self._current!r}, {self._failures} failures in a row>"
@@ -46,6 +53,7 @@ class Keeper:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled; then no process is left."""
         home.clear(self._place)
+        self._roots.clear()
         if self._place.settings.warm > 0:
             self._wanted.set()
         async with trio.open_nursery() as nursery:
@@ -53,7 +61,7 @@ class Keeper:
             while True:
                 await self._wanted.wait()
                 await trio.sleep_until(self._rest_until)
-                if self._current is None or not self._current.usable:
+                if self._current is None or not self._current.usable or self._current.worn(self._place.limits):
                     failure: ProviderFailure | None = await nursery.start(self._keep_one)
                     self._failure = failure
                 self._wanted = trio.Event()  # whoever wanted one meanwhile is served, or told, by this start
@@ -71,6 +79,24 @@ class Keeper:
             if self._current is None and self._failure is not None:
                 raise again(self._failure)
         return server
+
+    def quota_was_told(self) -> None:
+        """An answer told the state of the account's quota: for a while nobody needs to ask."""
+        self._quota_known_at = trio.current_time()
+
+    async def quota(self) -> tuple[QuotaWindow, ...]:
+        """The quota windows of the account, asked for without a token; () when they are known, or cannot be asked for, now."""
+        server, now = self._current, trio.current_time()
+        known_until = self._quota_known_at + self._place.limits.usage_interval_ms / 1000
+        if server is None or not server.usable or now < known_until:
+            return ()
+        if server.login.api_key or not home.side_url(self._place.settings):
+            return ()
+        self._quota_known_at = now
+        try:
+            return windows_read(await server.connection.request("account/rateLimits/read", {}).result())
+        except ProviderFailure:  # whatever is wrong, the next answer will say it
+            return ()
 
     def _replace_rejected(self) -> None:
         """A server whose login was refused is of use again only with another login."""
@@ -117,11 +143,13 @@ class Keeper:
         connection = Connection(process, self._place.limits, self._answer)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.run)
-            server = AppServer(connection, known, nursery)
+            server = AppServer(connection, known, self._roots, nursery, self._released)
             try:
                 await server.shake_hands()
                 self._servers.add(server)
-                self._current = server
+                before, self._current = self._current, server
+                if before is not None:
+                    before.retire()
                 report(None)
                 await connection.ended.wait()
                 return self._ended(server)
@@ -131,6 +159,11 @@ class Keeper:
                 self._forget(server)
                 connection.end(ProviderFailure(Kind.CRASHED, "Codex was stopped.", evidence="codex.stopped"))
                 nursery.cancel_scope.cancel()
+
+    def _released(self, server: AppServer) -> None:
+        """A turn is over: time to look whether its server should be replaced."""
+        if server is self._current and server.usable and server.worn(self._place.limits):
+            self._wanted.set()
 
     def _forget(self, server: AppServer) -> None:
         self._servers.discard(server)

@@ -15,6 +15,7 @@ import msgspec
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Sampling, Text, ToolCall, ToolResult
 from llmux.providers.adapter import Call
+from llmux.providers.codex.roots import place_of
 
 _SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
@@ -25,8 +26,9 @@ _SIGNATURES: dict[str, tuple[bytes, ...]] = {
 
 
 class TurnRequest(msgspec.Struct, frozen=True):
-    """The parameters of the three calls of a turn, and the wishes that cannot be carried out."""
+    """The parameters of the three calls of a turn, its place among the roots, and the wishes that cannot be carried out."""
 
+    root: int
     thread: dict[str, Any]
     items: list[dict[str, Any]]
     turn: dict[str, Any]
@@ -51,14 +53,13 @@ def request_of(call: Call, cwd: Path) -> TurnRequest:
     if prompt.json_schema:
         turn["outputSchema"] = prompt.json_schema
     return TurnRequest(
+        root=place_of("\0".join((call.upstream_model, prompt.system, prompt.messages[0].text))),
         thread={
             "model": call.upstream_model,
-            "ephemeral": True,
             "baseInstructions": "",
             "approvalPolicy": "never",
             "sandbox": "read-only",
             "cwd": str(cwd),
-            "environments": [],
         },
         items=items,
         turn=turn,

@@ -1,14 +1,18 @@
 """A running `codex app-server`, and the threads that turns borrow from it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
+from llmux.config import Limits
 from llmux.failures import Kind, ProviderFailure
 from llmux.providers.codex.connection import Connection, Inbox, Reply
+from llmux.providers.codex.failures import again
 from llmux.providers.codex.login import Login
+from llmux.providers.codex.request import TurnRequest
+from llmux.providers.codex.roots import Roots
 
 INTERRUPT_MS_MAX = 900  # a cancelled answer waits this long for Codex to stop; it goes on in the background
 
@@ -77,12 +81,22 @@ class Thread:
 
 
 class AppServer:
-    """One app-server that has shaken hands. It ends when its process does, or, once retired, when nobody uses it."""
+    """One app-server that has shaken hands. It ends when its process does, or, once retired, when nobody uses it.
 
-    def __init__(self, connection: Connection, login: Login, nursery: trio.Nursery) -> None:
+    `roots` are those of its CODEX_HOME. `released(server)` is called whenever a thread was given back.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        login: Login,
+        roots: Roots,
+        nursery: trio.Nursery,
+        released: Callable[["AppServer"], None],
+    ) -> None:
         self.connection, self.login = connection, login
-        self._nursery = nursery
-        self.busy = 0
+        self._roots, self._nursery, self._released = roots, nursery, released
+        self.busy = self.turns = 0
         self.answered = False
         """whether it has ever brought a turn to its end"""
         self.rejected = False
@@ -91,12 +105,17 @@ class AppServer:
 
     def __repr__(self) -> str:
         state = "retired" if self.retired else "rejected" if self.rejected else "serving"
-        return f"<AppServer {state}, {self.busy} threads, {self.connection!r}>"
+        return f"<AppServer {state}, {self.busy} threads, {self.turns} turns, {self.connection!r}>"
 
     @property
     def usable(self) -> bool:
         """Whether it takes threads."""
         return not self.retired and not self.connection.ended.is_set()
+
+    def worn(self, limits: Limits) -> bool:
+        """Whether it should be replaced: it has grown too large, or has done its share."""
+        memory = self.connection.memory_bytes
+        return self.turns >= limits.worker_turns_max or (memory or 0) > limits.worker_memory_bytes_max
 
     async def shake_hands(self) -> None:
         """Opens the protocol, and lends the login when Codex must not own it. Raises ProviderFailure."""
@@ -122,12 +141,16 @@ class AppServer:
             )
 
     @asynccontextmanager
-    async def thread(self, params: dict[str, Any]) -> AsyncGenerator[Thread, None]:
+    async def thread(self, request: TurnRequest) -> AsyncGenerator[Thread, None]:
         """A thread that is closed on every way out, even when its start is still under way then. Raises ProviderFailure."""
-        opened = Thread(self.connection, self.connection.request("thread/start", params))
+        opened: Thread | None = None
         self.busy += 1
+        self.turns += 1
         try:
-            await opened.open()
+            root = await self._root(request)
+            fork = {"threadId": root, "ephemeral": True, "excludeTurns": True, **request.thread}
+            opened = Thread(self.connection, self.connection.request("thread/fork", fork))
+            await self._open(opened, request.root)
             yield opened
             self.answered = True
         except ProviderFailure as failure:
@@ -136,9 +159,23 @@ class AppServer:
         finally:
             await self._give_back(opened)
 
-    async def _give_back(self, opened: Thread) -> None:
-        if self.connection.ended.is_set():
-            self.busy -= 1
+    async def _root(self, request: TurnRequest) -> str:
+        if (ended := self.connection.failure) is not None:
+            raise again(ended)
+        start = {**request.thread, "environments": []}
+        return await self._roots.at(request.root, self.connection, self._nursery, start)
+
+    async def _open(self, opened: Thread, place: int) -> None:
+        try:
+            await opened.open()
+        except ProviderFailure as failure:
+            if failure.evidence.startswith("codex.rpc."):
+                self._roots.forget(place)
+            raise
+
+    async def _give_back(self, opened: Thread | None) -> None:
+        if opened is None or self.connection.ended.is_set():
+            self._leave()
             return
         closed = trio.Event()
         self._nursery.start_soon(self._close, opened, closed)
@@ -153,6 +190,10 @@ class AppServer:
             self.failed(failure)
         finally:
             closed.set()
-            self.busy -= 1
-            if self.retired:
-                self.retire()
+            self._leave()
+
+    def _leave(self) -> None:
+        self.busy -= 1
+        if self.retired:
+            self.retire()
+        self._released(self)

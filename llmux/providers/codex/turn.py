@@ -10,10 +10,10 @@ from llmux.prompts import Chunk, Finish, FinishReason, ReasoningDelta, TextDelta
 from llmux.providers.adapter import Emit, QuotaWindow, Report
 from llmux.providers.codex.connection import Inbox
 from llmux.providers.codex.failures import failure_of, garbled, incomplete, turn_error
+from llmux.providers.codex.quota import windows_of
 from llmux.providers.codex.request import TurnRequest
 from llmux.providers.codex.server import AppServer
 
-WARNING_PERCENT = 90
 ACTIONS = frozenset(
     {
         "commandExecution",
@@ -31,7 +31,7 @@ ACTIONS = frozenset(
 
 async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Report) -> None:
     """Runs one turn in a thread of its own, which is always closed again; a turn that is left early is interrupted."""
-    async with server.thread(request.thread) as thread:
+    async with server.thread(request) as thread:
         await thread.call("thread/inject_items", {"items": request.items})
         turn = Turn(thread.model, request.ignored)
         await thread.start_turn(request.turn)
@@ -92,16 +92,8 @@ class Turn:
 
     def windows(self) -> Iterator[QuotaWindow]:
         """The quota windows that were told during this turn."""
-        for limit_id, snapshot in self._limits.items():
-            prefix = "" if limit_id == "codex" else f"{limit_id[:40]}."
-            for name in ("primary", "secondary"):
-                window = snapshot.get(name)
-                used = window.get("usedPercent") if isinstance(window, dict) else None
-                if isinstance(window, dict) and isinstance(used, (int, float)):
-                    percent = max(0, min(100, int(used)))
-                    status = "rejected" if percent >= 100 else "warning" if percent >= WARNING_PERCENT else "allowed"
-                    model = _text(snapshot.get("normalModelSlug")) or "*"
-                    yield QuotaWindow(prefix + name, status, model, percent, _ms(window.get("resetsAt")))
+        for snapshot in self._limits.values():
+            yield from windows_of(snapshot)
 
     def _delta(self, params: dict[str, Any], kind: type[TextDelta] | type[ReasoningDelta]) -> Iterator[Chunk]:
         text = _text(params.get("delta"))
@@ -194,10 +186,6 @@ class _Breakdown(msgspec.Struct, frozen=True):
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _ms(seconds: Any) -> int | None:
-    return int(seconds * 1000) if isinstance(seconds, (int, float)) and 0 < seconds < 1e11 else None
 
 
 def _messages(items: Any) -> Iterator[str]:
