@@ -11,12 +11,16 @@ import trio
 from llmux.clock import SystemClock
 from llmux.config import Account, Settings
 from llmux.eventstore import is_owned
-from llmux.providers.adapter import Place
+from llmux.providers.adapter import Place, Readiness
+from llmux.providers.logins import newer_than_tested, stored
 from llmux.providers.registry import adapter_for
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One account of one provider. `sentence` says what to do ("" = it is ready)."""
+    """One account of one provider. `sentence` says what to do ("" = it is ready); `notes` what else is worth knowing.
+
+    `login_expires_at` is wall time in ms where the stored login tells it; `login_renews` says that its program renews it then.
+    """
 
     provider: str
     account: str
@@ -25,6 +29,9 @@ class Finding(msgspec.Struct, frozen=True):
     logged_in: bool
     version: str
     sentence: str
+    login_expires_at: int | None = None
+    login_renews: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -65,20 +72,30 @@ async def _probe(
     provider = settings.providers[name]
     directory = scratch / name / account.name
     directory.mkdir(parents=True)
-    adapter = adapter_for(Place(name, provider, account, settings.limits, directory, dict(os.environ), SystemClock()))
-    readiness = None
+    place = Place(name, provider, account, settings.limits, directory, dict(os.environ), SystemClock())
+    readiness = Readiness(False, False, sentence="It did not say in time whether it is ready.")
     with trio.move_on_after(settings.limits.probe_ms_max / 1000):
-        readiness = await adapter.probe()
-    if readiness is None:
-        sentence = "It did not say in time whether it is ready."
-        findings[name, account.name] = Finding(name, account.name, provider.weight, False, False, "", sentence)
-        return
-    findings[name, account.name] = Finding(
-        name,
-        account.name,
-        provider.weight,
+        readiness = await adapter_for(place).probe()
+    findings[name, account.name] = _finding(place, readiness)
+
+
+def _finding(place: Place, readiness: Readiness) -> Finding:
+    login = stored(place) if readiness.installed else None
+    expires_at, renews = (login.expires_at, login.renews) if login else (None, False)
+    expired = expires_at is not None and expires_at <= place.clock.now() and not renews
+    notes = (
+        newer_than_tested(place.settings.kind, readiness.version),
+        "Its stored login has ended and cannot be renewed where it is: log in again." if expired else "",
+    )
+    return Finding(
+        place.name,
+        place.account.name,
+        place.settings.weight,
         readiness.installed,
         readiness.logged_in,
         readiness.version,
         readiness.sentence,
+        expires_at,
+        renews,
+        tuple(note for note in notes if note),
     )

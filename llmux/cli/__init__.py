@@ -9,6 +9,7 @@ from llmux.cli.examining import doctor
 from llmux.cli.forgetting import forget
 from llmux.cli.keeping import backup, rekey, restore
 from llmux.cli.keys import keys
+from llmux.cli.login import login
 from llmux.cli.reading import events, request
 from llmux.cli.replaying import replay
 from llmux.cli.serving import demo, serve
@@ -25,7 +26,7 @@ def main() -> None:
 
 
 for _command in (
-    serve, demo, doctor, keys, events, request, usage, replay, simulate, verify, witness, rekey, backup, restore, archive,
+    serve, demo, doctor, login, keys, events, request, usage, replay, simulate, verify, witness, rekey, backup, restore, archive,
     forget,
 ):  # fmt: skip
     main.add_command(_command)

@@ -243,10 +243,11 @@ async def test_an_account_has_its_own_login(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "work" / ".gemini"
     folder.mkdir(parents=True)
     for place in (folder, tmp_path / "work"):
-        adapter = make(env={}, account=Account(name="work", config_dir=str(tmp_path / "work")))
+        account = Account(name="work", config_dir=str(tmp_path / "work"))
+        adapter = make(env={}, account=account, accounts=(Account(), account))
         readiness = await adapter.probe()
         assert not readiness.logged_in
-        assert f"GEMINI_CLI_HOME={tmp_path / 'work'} " in readiness.sentence
+        assert "llmux login gemini --account work" in readiness.sentence
         (place / "oauth_creds.json").write_text('{"refresh_token": "y"}')
         assert (await adapter.probe()).logged_in
         (place / "oauth_creds.json").unlink()

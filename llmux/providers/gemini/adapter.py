@@ -9,7 +9,7 @@ from llmux.prompts import Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
 from llmux.providers.gemini import signs
 from llmux.providers.gemini.pool import Pool
-from llmux.providers.gemini.program import Login, Program, find_login, find_program, login_folder
+from llmux.providers.gemini.program import Login, Program, find_login, find_program, login_folder, older_than_tested
 from llmux.providers.gemini.settings import carried
 from llmux.providers.gemini.translation import Translation, plain_model_config, translate
 from llmux.providers.gemini.worker import Stopped, Worker
@@ -55,6 +55,8 @@ class GeminiAdapter:
                 f"{login_folder(self._place)} is read-only: every worker of the Gemini CLI renews its own copy of the login. "
                 "Mount it read-write to renew the login itself."
             )
+        elif isinstance(program, Program):
+            sentence = older_than_tested(program.version)
         return Readiness(
             installed=isinstance(program, Program),
             logged_in=isinstance(login, Login),

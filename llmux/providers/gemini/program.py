@@ -110,8 +110,17 @@ def find_login(place: Place) -> Login | str:
     )
 
 
+def older_than_tested(version: str) -> str:
+    """A sentence when this version is older than the one that LLMux is tested with, else ""."""
+    if not version or _numbers(version) >= _numbers(TESTED):
+        return ""
+    return f"The Gemini CLI {version} is older than {TESTED}, the version that LLMux is tested with. {INSTALL}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.partition("-")[0].split(".") if part.isdecimal())
+
+
 def _advice(place: Place) -> str:
-    start = place.settings.command or "gemini"
-    if place.account.config_dir:
-        start = f"GEMINI_CLI_HOME={place.account.config_dir} {start}"
-    return f"Type: {start}, and choose Login with Google; or put GEMINI_API_KEY into [providers.{place.name}] env."
+    which = f" --account {place.account.name}" if len(place.settings.accounts) > 1 else ""
+    return f"Type: llmux login {place.name}{which}; or put GEMINI_API_KEY into [providers.{place.name}] env."

@@ -33,7 +33,7 @@ _WORDS: tuple[tuple[re.Pattern[str], Kind, str, str], ...] = tuple(
             r"not eligible|ineligible",
             Kind.INELIGIBLE,
             "gemini.ineligible",
-            "This Google account may not use the Gemini CLI. Log in with another one: run gemini, then /auth.",
+            "This Google account may not use the Gemini CLI. Log in with another one: llmux login gemini",
         ),
         (
             r"is not found for API version|Requested entity was not found|model \S+ not found",
@@ -63,13 +63,13 @@ _BROKEN = re.compile(r"Premature close|^terminated$|in JSON at position|JSON inp
 
 _CODES: dict[int, tuple[Kind, str, str]] = {
     400: (Kind.INVALID_REQUEST, "gemini.400", "Google refused the request as invalid"),
-    401: (Kind.LOGGED_OUT, "gemini.401", "Google refused the login. Log in again: run gemini."),
-    403: (Kind.LOGGED_OUT, "gemini.403", "Google denied access to this login. Log in again: run gemini."),
+    401: (Kind.LOGGED_OUT, "gemini.401", "Google refused the login. Type: llmux login gemini"),
+    403: (Kind.LOGGED_OUT, "gemini.403", "Google denied access to this login. Type: llmux login gemini"),
     404: (Kind.MODEL_NOT_FOUND, "gemini.404", "Google does not know this model."),
     413: (Kind.CONTEXT_TOO_LONG, "gemini.413", "The prompt is too large for Google."),
     429: (Kind.RATE_LIMITED, "gemini.429", "Google limits the rate of requests."),
     503: (Kind.OVERLOADED, "gemini.503", "Google says that the model is overloaded."),
-    -32000: (Kind.LOGGED_OUT, "gemini.auth_required", "The Gemini CLI is not logged in. Log in again: run gemini."),
+    -32000: (Kind.LOGGED_OUT, "gemini.auth_required", "The Gemini CLI is not logged in. Type: llmux login gemini"),
 }
 
 

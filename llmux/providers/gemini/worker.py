@@ -164,7 +164,7 @@ class Worker:
             signal_group(self.process.pid, signal.SIGKILL)
             raise ProviderFailure(
                 Kind.LOGGED_OUT,
-                "The Gemini CLI asks for a login. Type: gemini, and choose Login with Google.",
+                "The Gemini CLI asks for a login. Type: llmux login gemini",
                 evidence="gemini.login_dialog",
             )
         raise ProviderFailure(
@@ -178,7 +178,7 @@ class Worker:
         if greeting and status == EXIT_NO_LOGIN:
             return ProviderFailure(
                 Kind.LOGGED_OUT,
-                "The Gemini CLI is not logged in. Type: gemini, and choose Login with Google.",
+                "The Gemini CLI is not logged in. Type: llmux login gemini",
                 evidence="gemini.exit_41",
             )
         return ProviderFailure(
