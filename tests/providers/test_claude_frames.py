@@ -27,7 +27,8 @@ def said(frames: Frames) -> list[tuple[str, Any]]:
 def test_a_plain_question_is_one_setting_and_one_line() -> None:
     frames = frames_of(Prompt((user("Hello"),), system="Be brief."))
     assert requests(frames) == {"initialize": {"subtype": "initialize", "systemPrompt": ["Be brief."]}}
-    assert frames.turns == ({"type": "user", "message": {"role": "user", "content": "Hello"}},)
+    content = [{"type": "text", "text": "Hello"}]
+    assert frames.turns == ({"type": "user", "message": {"role": "user", "content": content}},)
 
 
 def test_without_system_text_the_list_is_empty_and_not_absent() -> None:
@@ -52,7 +53,8 @@ def test_a_longer_conversation_begins_with_the_same_bytes() -> None:
 def test_neighbours_of_one_role_are_one_turn_and_empty_ones_vanish() -> None:
     frames = frames_of(Prompt((user("a"), assistant(""), user("b"), assistant("c"), assistant("d"), user("e"))))
     blocks = [{"type": "text", "text": text} for text in "abcd"]
-    assert said(frames) == [("user", blocks[:2]), ("assistant", blocks[2:]), ("user", "e")]
+    last = [{"type": "text", "text": "e"}]
+    assert said(frames) == [("user", blocks[:2]), ("assistant", blocks[2:]), ("user", last)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A stand-in of Anthropic's Messages API: what Claude Code needs of it, and the ways in which it goes wrong.
 
-`POST /v1/messages` answers as the modes say; every other path is 404 (and in the log). Modes, all set through `/_ctl`:
+`POST /v1/messages` answers as the modes say; every other path is 404 (and in the log). With --certificates it is also the host
+where logins are renewed and subscriptions tell their use. Modes, all set through `/_ctl`:
 
     mode        ok (default), echo, thinking, json, hallucinated, empty, refusal, silent_refusal, max_tokens, stop_sequence,
                 a key of ERRORS, html, and for streams that end badly: cut, cut_first, ends, error_event, stall, hang
@@ -10,6 +11,7 @@
     slice_bytes writes the stream in slices of that many bytes, in the midst of characters
     pause_s     seconds between deltas; `resets_in_s`, `claim`, `utilization`, `retry_after_s` for the limits
     warning     the good answer's headers say that the limit is near
+    used        what the subscription has used: {"five_hour": percent, ...}; without it that is not told
 """
 
 import json
@@ -20,6 +22,7 @@ from typing import Any
 
 from tests.upstreams.loopback import Exchange, StandIn
 
+HOSTS = ("api.anthropic.com", "platform.claude.com", "claude.ai", "console.anthropic.com")
 ERRORS: dict[str, tuple[int, str, str]] = {
     "400": (400, "invalid_request_error", "messages.0.content: made up by the stand-in"),
     "too_long": (400, "invalid_request_error", "prompt is too long: 212345 tokens > 200000 maximum"),
@@ -58,7 +61,22 @@ def asked(body: dict[str, Any]) -> str:
 class Anthropic(StandIn):
     """A stand-in of Anthropic's Messages API."""
 
+    hosts = HOSTS
+
     def respond(self, exchange: Exchange) -> None:
+        if exchange.path == "/api/oauth/usage" and "used" in self.modes:
+            windows = self.modes["used"].items()
+            resets_at = "2030-01-01T00:00:00.123456+00:00"
+            exchange.reply(200, {name: {"utilization": share, "resets_at": resets_at} for name, share in windows})
+            return
+        if exchange.path == "/v1/oauth/token":
+            login = {
+                "access_token": "sk-ant-oat01-renewed",
+                "refresh_token": "sk-ant-ort01-renewed",
+                "expires_in": 28800,
+            }
+            exchange.reply(200, {**login, "token_type": "Bearer", "scope": "user:inference user:profile"})
+            return
         if exchange.method != "POST" or exchange.path != "/v1/messages":
             exchange.reply(404, {"type": "error", "error": {"type": "not_found_error", "message": "Not found"}})
             return

@@ -11,12 +11,8 @@ them; `thoughts`, `cached` count tokens; `previews` false takes the preview mode
 (no renewal), "refused" (Code Assist says 401) or "ineligible".
 """
 
-import argparse
 import json
 import re
-import ssl
-import threading
-from pathlib import Path
 from typing import Any
 
 from tests.upstreams.loopback import Exchange, StandIn
@@ -133,28 +129,9 @@ _INELIGIBLE = {
 class Google(StandIn):
     """Google's model, login and proxy doors on loopback."""
 
-    def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--certificates", type=Path, help="a folder: also be an HTTPS proxy, with certificates made here"
-        )
-
-    def prepare(self, options: argparse.Namespace) -> None:
-        if options.certificates is None:
-            return
-        import trustme  # only here: its import costs 0.2 s
-
-        authority = trustme.CA()
-        ca = options.certificates / "ca.pem"
-        authority.cert_pem.write_to_path(str(ca))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(*HOSTS).configure_cert(context)
-        proxy = self.server(0)
-        proxy.RequestHandlerClass = _tunnelling(proxy.RequestHandlerClass, context)
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        print(f"CA {ca}\nPROXY {proxy.server_address[1]}", flush=True)
+    hosts = HOSTS
 
     def respond(self, exchange: Exchange) -> None:
-        exchange.record["host"] = getattr(exchange.handler, "tunnel", "")
         login, path = self.modes.get("login", "ok"), exchange.path
         if path == "/tokeninfo":
             scope = (
@@ -273,28 +250,6 @@ def _error(mode: str, model: str) -> dict[str, Any]:
     code, status, message, details = ERRORS[mode]
     error: dict[str, Any] = {"code": code, "message": message.replace("MODEL", model), "status": status}
     return {"error": error | ({"details": details} if details else {})}
-
-
-def _tunnelling(handler: type, context: ssl.SSLContext) -> type:
-    """The handler class, able to be a proxy: CONNECT begins TLS with a certificate of our own, and the same doors serve it."""
-
-    class Tunnel(handler):  # type: ignore[misc, valid-type]
-        tunnel = ""
-
-        def do_CONNECT(self) -> None:
-            self.send_response_only(200)
-            self.end_headers()
-            self.tunnel = self.path
-            try:
-                self.connection = context.wrap_socket(self.connection, server_side=True)
-            except OSError:  # the client does not trust us, or has gone
-                self.close_connection = True
-                return
-            self.rfile = self.connection.makefile("rb", -1)
-            self.wfile = self.connection.makefile("wb", 0)
-            self.close_connection = False
-
-    return Tunnel
 
 
 if __name__ == "__main__":

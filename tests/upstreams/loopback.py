@@ -4,18 +4,24 @@ A stand-in subclasses `StandIn` and implements `respond(exchange)`. It prints `L
 ends on SIGTERM or when the process that started it ends. Doors of the control plane:
 
     POST /_ctl {"mode": "429", ...}   sets the modes for the requests that follow (merged into what is set)
-    GET  /_log                        the requests seen since the last reset, as JSON: [{method, path, headers, body, closed_early}]
+    GET  /_log                        the requests seen since the last reset, as JSON:
+                                      [{method, path, host, headers, body, closed_early}]
     POST /_reset                      forgets modes and log
+
+One with `hosts` takes `--certificates FOLDER`: it prints `CA <file>` and `PROXY <port>` too, and is an HTTPS proxy then:
+HTTPS_PROXY=http://127.0.0.1:<port> and NODE_EXTRA_CA_CERTS=<file> bring the hosts here that a CLI has built in (`host`).
 """
 
 import argparse
 import json
 import signal
 import socket
+import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 
@@ -88,6 +94,9 @@ class _Server(ThreadingHTTPServer):
 class StandIn:
     """A server with modes and a log. Subclass it, implement `respond`, and call `main()`."""
 
+    hosts: ClassVar[tuple[str, ...]] = ()
+    """the hosts that it has certificates for, when it is told to be a proxy"""
+
     def __init__(self) -> None:
         self.modes: dict[str, Any] = {}
         self.log: list[dict[str, Any]] = []
@@ -124,6 +133,7 @@ class StandIn:
         record = {
             "method": handler.command,
             "path": handler.path,
+            "host": getattr(handler, "tunnel", ""),
             "headers": {name.lower(): value for name, value in handler.headers.items()},
             "body": body.decode("utf-8", "replace"),
             "closed_early": False,
@@ -156,14 +166,53 @@ class StandIn:
 
         return _Server(("127.0.0.1", port), Handler)
 
+    def _tunnel(self, folder: Path) -> None:
+        import trustme  # only here: its import costs 0.2 s
+
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(*self.hosts).configure_cert(context)
+        proxy = self.server(0)
+        proxy.RequestHandlerClass = _tunnelling(proxy.RequestHandlerClass, context)
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        print(f"CA {folder / 'ca.pem'}\nPROXY {proxy.server_address[1]}", flush=True)
+
     def main(self) -> None:
         """Runs the program."""
         parser = argparse.ArgumentParser(description=type(self).__doc__)
         parser.add_argument("--port", type=int, default=0)
         self.arguments(parser)
+        if self.hosts:
+            sentence = "a folder: also be an HTTPS proxy, with certificates made here"
+            parser.add_argument("--certificates", type=Path, help=sentence)
         options = parser.parse_args()
         server = self.server(options.port)
         self.prepare(options)
+        if self.hosts and options.certificates is not None:
+            self._tunnel(options.certificates)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"LISTENING {server.server_address[1]}", flush=True)
         server.serve_forever()
+
+
+def _tunnelling(handler: type, context: ssl.SSLContext) -> type:
+    """The handler class, able to be a proxy: CONNECT begins TLS with a certificate of our own, and the same doors serve it."""
+
+    class Tunnel(handler):  # type: ignore[misc, valid-type]
+        tunnel = ""
+
+        def do_CONNECT(self) -> None:
+            self.send_response_only(200)
+            self.end_headers()
+            self.tunnel = self.path
+            try:
+                self.connection = context.wrap_socket(self.connection, server_side=True)
+            except OSError:  # the client does not trust us, or has gone
+                self.close_connection = True
+                return
+            self.rfile = self.connection.makefile("rb", -1)
+            self.wfile = self.connection.makefile("wb", 0)
+            self.close_connection = False
+
+    return Tunnel

@@ -16,7 +16,7 @@ from llmux.providers.claude.pool import Pool
 SETTINGS_S_MAX = 5.0
 """how long a process that waited may take to accept settings; after that a new one is asked instead (it takes about 10 ms)"""
 UNKNOWN_USAGE_TURNS = 6
-"""a login that does not tell what it has used (a token that is good for answers only) is asked so many times more rarely"""
+"""a login that does not tell what it has used is asked so many times more rarely"""
 
 FLAGS = (
     *("-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"),

@@ -21,12 +21,13 @@ _REQUESTS = (
     {"type": "control_request", "request_id": "c1", "request": {"subtype": "initialize", "systemPrompt": []}},
     {"type": "control_request", "request_id": "c2", "request": {"subtype": "get_usage"}},
 )
-_REDIRECTING = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+_UNASKED = (login.LOGIN_VARIABLE, "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""a token in the environment is good for answers only; with a key, or another server, there is no subscription to ask for"""
 
 
 def can_be_asked(place: Place) -> bool:
-    """Whether the login is one of a subscription at the vendor: with a key, or another server, there is nothing to ask for."""
-    return not any(name in login.environment(place) for name in _REDIRECTING)
+    """Whether the CLI has the stored login of a subscription, and talks to its vendor."""
+    return not any(name in login.environment(place) for name in _UNASKED)
 
 
 async def windows(place: Place, argv: list[str]) -> tuple[QuotaWindow, ...]:
