@@ -62,7 +62,7 @@ def whole(result: dict[str, Any]) -> bool:
 
 def test_a_full_disk_is_told_loses_nothing_and_is_over_when_there_is_room(suffer: Suffer) -> None:
     chance = random.Random(SEED)
-    rooms = [0, *(chance.randrange(40_000) for _ in range(ROOMS))]
+    rooms = [0, *chance.sample(range(1, 40_000), ROOMS)]
     results = suffer(*(f"write:ENOSPC:{room}" for room in rooms))
     assert len(results) == len(rooms)
     for result in results.values():
