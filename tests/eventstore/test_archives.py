@@ -82,7 +82,7 @@ async def test_every_question_has_the_same_answer_over_the_cuts(tmp_path: Path) 
     async with opened(tmp_path, Limits(read_rows_max=1000)) as store:
         log = await varied(store, 200)
         questions = []
-        for _ in range(150):
+        for _ in range(70):
             stream = chance.choice([None, None, "cache", log[chance.randrange(200)].stream])
             low = chance.choice([0, 0, chance.randrange(200)])
             questions.append(
@@ -114,7 +114,7 @@ async def test_every_question_has_the_same_answer_over_the_cuts(tmp_path: Path) 
         assert [(line.position, line.fact, line.stream, line.correlation_id) for line in found] == [
             (line.position, line.fact, line.stream, line.correlation_id) for line in lines
         ]
-        assert sum(bool(answer) for answer in answers) > 50
+        assert sum(bool(answer) for answer in answers) > 20
 
 
 async def test_pages_that_follow_each_other_open_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
