@@ -19,12 +19,13 @@ TOKEN = "sk-ant-oat01-made-up"
 SONNET, HAIKU = ("claude-sonnet-4", "sonnet"), ("claude-haiku-4", "haiku")
 
 
-def adapter_of(api: Upstream, directory: Path, *, env: dict[str, str] | None = None, **more: Any) -> ClaudeAdapter:
-    """An adapter over the real CLI with a token; `env` goes to the CLI."""
+def adapter_of(
+    api: Upstream, directory: Path, *, env: dict[str, str] | None = None, redirected: bool = True, **more: Any
+) -> ClaudeAdapter:
+    """An adapter over the real CLI with a token; `env` goes to the CLI, and the stand-in's address if it is `redirected`."""
     given = {"environ": {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}, "default_model": SONNET[0], **more}
-    place = place_of(
-        "claude", directory, command=str(claude()), env={"ANTHROPIC_BASE_URL": api.url, **(env or {})}, **given
-    )
+    whole = {**({"ANTHROPIC_BASE_URL": api.url} if redirected else {}), **(env or {})}
+    place = place_of("claude", directory, command=str(claude()), env=whole, **given)
     return ClaudeAdapter(place)
 
 
