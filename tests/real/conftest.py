@@ -1,9 +1,11 @@
-"""What the tests over the real Gemini CLI share."""
+"""What the tests over the real Gemini CLI share, and those over the real Codex."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.real.codex_running import Make, maker
 from tests.real.gemini_running import FLASH, OLD, PRO, Running, adapter_of, run, with_key
 from tests.upstreams.running import Upstream, upstream
 
@@ -27,3 +29,22 @@ def gemini(shared_gemini: Running) -> Running:
     """The shared adapter, with a stand-in that has forgotten everything."""
     shared_gemini.api.reset()
     return shared_gemini
+
+
+@pytest.fixture(scope="module")
+def running_codex_api() -> Iterator[Upstream]:
+    with upstream("openai") as standing_in:
+        yield standing_in
+
+
+@pytest.fixture
+def codex_api(running_codex_api: Upstream) -> Upstream:
+    """A stand-in of OpenAI that has forgotten everything."""
+    running_codex_api.reset()
+    return running_codex_api
+
+
+@pytest.fixture
+def make_codex(codex_api: Upstream, tmp_path: Path) -> Make:
+    """Makes adapters over the real Codex, with a login in `tmp_path`/login unless told otherwise."""
+    return maker(codex_api, tmp_path)

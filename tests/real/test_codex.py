@@ -1,13 +1,8 @@
 """The real Codex against a stand-in of its API."""
 
-import base64
 import json
 import os
 import signal
-import struct
-import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,110 +10,32 @@ import pytest
 import trio
 
 from llmux.clock import SystemClock
-from llmux.config import Account, Limits
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Prompt, ReasoningDelta, Sampling, Text, TextDelta, Usage, assistant, user
-from llmux.providers.adapter import Adapter, Call
-from llmux.providers.codex import CodexAdapter, login
+from llmux.providers.codex import login
 from tests.providers.codex_login import token, write_login
-from tests.providers.hearing import Heard, descendants, place_of
+from tests.providers.hearing import Heard, descendants
 from tests.real.clis import codex
-from tests.upstreams.running import Upstream, upstream
-
-MODEL = "gpt-5.2-codex"
-Make = Callable[..., CodexAdapter]
-
-
-@pytest.fixture(scope="module")
-def running_api() -> Iterator[Upstream]:
-    with upstream("openai") as standing_in:
-        yield standing_in
-
-
-@pytest.fixture
-def api(running_api: Upstream) -> Upstream:
-    running_api.reset()
-    return running_api
-
-
-@pytest.fixture
-def make(api: Upstream, tmp_path: Path) -> Make:
-    """An adapter over the real CLI, with a login in `tmp_path`/login unless told otherwise."""
-
-    def made(*, logged_in: bool = True, limits: Limits | None = None, **settings: Any) -> CodexAdapter:
-        if logged_in:
-            write_login(tmp_path / "login")
-        values = {
-            "command": str(codex()),
-            "base_url": f"{api.url}/backend-api/codex",
-            "env": {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{api.url}/oauth/token"},
-        }
-        account = Account(config_dir=str(tmp_path / "login"))
-        return CodexAdapter(place_of("codex", tmp_path, account=account, limits=limits, **{**values, **settings}))
-
-    return made
-
-
-@asynccontextmanager
-async def serving(adapter: Adapter) -> AsyncGenerator[Adapter, None]:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(adapter.serve)
-        yield adapter
-        nursery.cancel_scope.cancel()
-
-
-async def say(adapter: Adapter, prompt: Prompt | str, heard: Heard | None = None) -> Heard:
-    heard = heard if heard is not None else Heard()
-    whole = Prompt((user(prompt),)) if isinstance(prompt, str) else prompt
-    await adapter.answer(Call(whole, MODEL, MODEL), heard.emit, heard.report)
-    return heard
-
-
-async def failing(adapter: Adapter, prompt: Prompt | str = "hi", heard: Heard | None = None) -> ProviderFailure:
-    with pytest.raises(ProviderFailure) as caught:
-        await say(adapter, prompt, heard)
-    return caught.value
-
-
-def model_calls(api: Upstream) -> list[dict[str, Any]]:
-    """The model calls that reached the stand-in."""
-    return [seen for seen in api.log() if seen["path"].endswith("/responses")]
-
-
-def calls(api: Upstream) -> list[dict[str, Any]]:
-    """Their bodies."""
-    return [json.loads(seen["body"]) for seen in model_calls(api)]
-
-
-def conversation(body: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    return [(item["role"], item["content"]) for item in body["input"]]
-
-
-def app_server() -> int:
-    """The process id of the only app-server."""
-    (pid,) = [pid for pid, name in descendants().items() if name == "codex"]
-    return pid
-
-
-def picture(side: int) -> str:
-    """A white square, as a base64 PNG."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\0" + b"\xff" * side) * side
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-    return base64.b64encode(
-        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    ).decode()
-
+from tests.real.codex_running import (
+    MODEL,
+    Make,
+    app_server,
+    calls,
+    conversation,
+    failing,
+    model_calls,
+    picture,
+    say,
+    serving,
+)
+from tests.upstreams.running import Upstream
 
 # --- what goes up, and what comes back -------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_the_upstreams_own_deltas_and_usage(api: Upstream, make: Make) -> None:
-    api.control(deltas=["Hé", "llo ", "🌍", "\n"], reasoning=["**Th", "ink**"])
-    async with serving(make()) as adapter:
+async def test_an_answer_is_the_upstreams_own_deltas_and_usage(codex_api: Upstream, make_codex: Make) -> None:
+    codex_api.control(deltas=["Hé", "llo ", "🌍", "\n"], reasoning=["**Th", "ink**"])
+    async with serving(make_codex()) as adapter:
         heard = await say(adapter, Prompt((user("hi"),), sampling=Sampling(temperature=0.5, max_tokens=9)))
     assert heard.chunks[:-1] == [
         ReasoningDelta("**Th"),
@@ -138,25 +55,27 @@ async def test_an_answer_is_the_upstreams_own_deltas_and_usage(api: Upstream, ma
     ]
 
 
-async def test_deltas_come_while_the_upstream_still_speaks(api: Upstream, make: Make) -> None:
+async def test_deltas_come_while_the_upstream_still_speaks(codex_api: Upstream, make_codex: Make) -> None:
     """The upstream stalls for ever after two deltas; both have been heard by then."""
-    api.control(deltas=["one ", "two ", "three"], end="stall")
+    codex_api.control(deltas=["one ", "two ", "three"], end="stall")
     heard = Heard()
-    async with serving(make()) as adapter, trio.open_nursery() as nursery:
+    async with serving(make_codex()) as adapter, trio.open_nursery() as nursery:
         nursery.start_soon(say, adapter, "hi", heard)
         while heard.text != "one two ":
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
 
 
-async def test_system_history_and_images_go_up_as_they_are_and_nothing_else_does(api: Upstream, make: Make) -> None:
+async def test_system_history_and_images_go_up_as_they_are_and_nothing_else_does(
+    codex_api: Upstream, make_codex: Make
+) -> None:
     image = Image("image/png", picture(3_000))  # wide enough to be scaled down, if Codex were let
     last = Message("user", (Text("look: "), image, Text("\nwell?")))
     prompt = Prompt((user("one"), assistant("two"), last), system="Be brief.")
-    async with serving(make()) as adapter:
+    async with serving(make_codex()) as adapter:
         await say(adapter, prompt)
         await say(adapter, prompt)
-    first, second = calls(api)
+    first, second = calls(codex_api)
     assert conversation(first) == [
         ("developer", [{"type": "input_text", "text": "Be brief."}]),
         ("user", [{"type": "input_text", "text": "one"}]),
@@ -172,27 +91,27 @@ async def test_system_history_and_images_go_up_as_they_are_and_nothing_else_does
     ]
     assert first["input"] == second["input"]  # ids included: a prompt cache can recognise it
     assert (first["tools"], first["store"], first.get("instructions"), first.get("text")) == ([], False, None, None)
-    beside = [seen for seen in api.log() if seen not in model_calls(api)]
-    assert {seen["path"] for seen in model_calls(api)} == {"/backend-api/codex/responses"}
+    beside = [seen for seen in codex_api.log() if seen not in model_calls(codex_api)]
+    assert {seen["path"] for seen in model_calls(codex_api)} == {"/backend-api/codex/responses"}
     assert {(seen["method"], seen["path"].rsplit("/wham/")[-1], seen["body"]) for seen in beside} <= {
         ("GET", "accounts/check", ""),
         ("GET", "settings/user", ""),
     }
 
 
-async def test_schema_and_effort_reach_the_upstream(api: Upstream, make: Make) -> None:
+async def test_schema_and_effort_reach_the_upstream(codex_api: Upstream, make_codex: Make) -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"type": "string"}},
         "required": ["a"],
         "additionalProperties": False,
     }
-    api.control(text='{"a": "b"}')
-    async with serving(make()) as adapter:
+    codex_api.control(text='{"a": "b"}')
+    async with serving(make_codex()) as adapter:
         for effort in ("none", "minimal", "low", "medium", "high", "xhigh"):
             prompt = Prompt((user("q"),), sampling=Sampling(reasoning_effort=effort), json_schema=schema)  # type: ignore[arg-type]
             assert (await say(adapter, prompt)).text == '{"a": "b"}'
-    sent = calls(api)
+    sent = calls(codex_api)
     assert [body["reasoning"]["effort"] for body in sent] == ["none", "minimal", "low", "medium", "high", "xhigh"]
     assert all(body["reasoning"]["summary"] == "auto" for body in sent)
     assert all(body["text"]["format"]["schema"] == schema for body in sent)
@@ -227,25 +146,25 @@ HOSTILE = [
 ]
 
 
-async def test_hostile_text_goes_up_as_plain_text(api: Upstream, make: Make) -> None:
-    async with serving(make()) as adapter:
+async def test_hostile_text_goes_up_as_plain_text(codex_api: Upstream, make_codex: Make) -> None:
+    async with serving(make_codex()) as adapter:
         for text in HOSTILE:
             await say(adapter, Prompt((user(text), assistant(text), user(text)), system=text))
-    for text, body in zip(HOSTILE, calls(api), strict=True):
+    for text, body in zip(HOSTILE, calls(codex_api), strict=True):
         sent = [content[0]["text"] for _, content in conversation(body)]
         assert sent == [text] * (4 if text else 3)
 
 
-async def test_half_a_surrogate_pair_is_replaced_and_does_not_hang(api: Upstream, make: Make) -> None:
-    async with serving(make()) as adapter:
+async def test_half_a_surrogate_pair_is_replaced_and_does_not_hang(codex_api: Upstream, make_codex: Make) -> None:
+    async with serving(make_codex()) as adapter:
         assert (await say(adapter, "a\ud800b")).text
-    assert conversation(calls(api)[0]) == [("user", [{"type": "input_text", "text": "a?b"}])]
+    assert conversation(calls(codex_api)[0]) == [("user", [{"type": "input_text", "text": "a?b"}])]
 
 
-async def test_sixteen_turns_at_once_do_not_mix(api: Upstream, make: Make) -> None:
-    api.control(echo=True, pause_ms=5)
+async def test_sixteen_turns_at_once_do_not_mix(codex_api: Upstream, make_codex: Make) -> None:
+    codex_api.control(echo=True, pause_ms=5)
     heard = [Heard() for _ in range(16)]
-    async with serving(make()) as adapter:
+    async with serving(make_codex()) as adapter:
         async with trio.open_nursery() as nursery:
             for number, one in enumerate(heard):
                 nursery.start_soon(say, adapter, " ".join(f"{number}:{word}" for word in range(20)), one)
@@ -330,17 +249,17 @@ ROWS: dict[str, tuple[dict[str, Any], Kind, str]] = {
 }
 
 
-async def test_every_failure_of_the_upstream_has_its_kind(api: Upstream, make: Make) -> None:
+async def test_every_failure_of_the_upstream_has_its_kind(codex_api: Upstream, make_codex: Make) -> None:
     """All rows on one app-server, which outlives them all."""
     seen, failures, heard = {}, {}, {}
-    async with serving(make()) as adapter:
+    async with serving(make_codex()) as adapter:
         for row, (modes, _, _) in ROWS.items():
-            api.reset()
-            api.control(**modes)
+            codex_api.reset()
+            codex_api.control(**modes)
             heard[row] = Heard()
             failures[row] = await failing(adapter, row, heard[row])
             seen[row] = (failures[row].kind, failures[row].evidence)
-        api.reset()
+        codex_api.reset()
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
         assert adapter.statistics().started == 1
     assert seen == {row: (kind, evidence) for row, (_, kind, evidence) in ROWS.items()}
@@ -353,16 +272,16 @@ async def test_every_failure_of_the_upstream_has_its_kind(api: Upstream, make: M
     assert heard["cut"].text == "Hello from "  # once: nothing is asked again after a word was heard
 
 
-async def test_an_answer_at_the_limit_of_tokens_finishes_with_length(api: Upstream, make: Make) -> None:
-    api.control(end="incomplete")
-    async with serving(make()) as adapter:
+async def test_an_answer_at_the_limit_of_tokens_finishes_with_length(codex_api: Upstream, make_codex: Make) -> None:
+    codex_api.control(end="incomplete")
+    async with serving(make_codex()) as adapter:
         heard = await say(adapter, "hi")
     assert heard.answer.text == "Hello from the stand-in."
     assert (heard.answer.finish.reason, heard.answer.finish.usage.output_tokens) == ("length", 11)
 
 
-async def test_an_upstream_that_is_not_there_is_unavailable(make: Make) -> None:
-    async with serving(make(base_url="http://127.0.0.1:1/backend-api/codex")) as adapter:
+async def test_an_upstream_that_is_not_there_is_unavailable(make_codex: Make) -> None:
+    async with serving(make_codex(base_url="http://127.0.0.1:1/backend-api/codex")) as adapter:
         failure = await failing(adapter)
     assert (failure.kind, failure.evidence) == (Kind.UNAVAILABLE, "codex.http.unreachable")
 
@@ -371,11 +290,11 @@ async def test_an_upstream_that_is_not_there_is_unavailable(make: Make) -> None:
 
 
 async def test_a_token_that_is_refused_is_renewed_by_codex_and_saved_where_it_came_from(
-    api: Upstream, make: Make, tmp_path: Path
+    codex_api: Upstream, make_codex: Make, tmp_path: Path
 ) -> None:
     new = token(mark="renewed")
-    api.control(accept=new, refresh=new)
-    async with serving(make()) as adapter:
+    codex_api.control(accept=new, refresh=new)
+    async with serving(make_codex()) as adapter:
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
     stored = json.loads((tmp_path / "login/auth.json").read_text())
     assert (stored["tokens"]["access_token"], stored["tokens"]["refresh_token"]) == (new, "refresh-2")
@@ -383,29 +302,29 @@ async def test_a_token_that_is_refused_is_renewed_by_codex_and_saved_where_it_ca
 
 
 async def test_a_dead_login_is_logged_out_until_somebody_logs_in_again(
-    api: Upstream, make: Make, tmp_path: Path
+    codex_api: Upstream, make_codex: Make, tmp_path: Path
 ) -> None:
     new = token(mark="renewed")
-    api.control(accept=new, refresh="refresh_token_reused")
-    async with serving(make()) as adapter:
+    codex_api.control(accept=new, refresh="refresh_token_reused")
+    async with serving(make_codex()) as adapter:
         failure = await failing(adapter)
         assert (failure.kind, failure.evidence) == (Kind.LOGGED_OUT, "codex.unauthorized")
-        api.control(accept=write_login(tmp_path / "login", mark="again"))
+        codex_api.control(accept=write_login(tmp_path / "login", mark="again"))
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
 
 
-async def test_a_login_that_stays_refused_after_a_refresh_is_logged_out(api: Upstream, make: Make) -> None:
+async def test_a_login_that_stays_refused_after_a_refresh_is_logged_out(codex_api: Upstream, make_codex: Make) -> None:
     new = token(mark="renewed")
-    api.control(accept="another", refresh=new)
-    async with serving(make()) as adapter:
+    codex_api.control(accept="another", refresh=new)
+    async with serving(make_codex()) as adapter:
         failure = await failing(adapter)
     assert (failure.kind, failure.evidence) == (Kind.LOGGED_OUT, "codex.http.401")
 
 
 async def test_without_a_login_nothing_is_asked_and_the_sentence_says_what_to_type(
-    api: Upstream, make: Make, tmp_path: Path
+    codex_api: Upstream, make_codex: Make, tmp_path: Path
 ) -> None:
-    adapter = make(logged_in=False)
+    adapter = make_codex(logged_in=False)
     async with serving(adapter):
         failure = await failing(adapter)
         assert failure.kind is Kind.LOGGED_OUT
@@ -424,20 +343,22 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("read_only")
-async def test_a_login_that_cannot_be_written_is_only_lent(api: Upstream, make: Make, tmp_path: Path) -> None:
+async def test_a_login_that_cannot_be_written_is_only_lent(
+    codex_api: Upstream, make_codex: Make, tmp_path: Path
+) -> None:
     """Codex never sees the refresh token, so that it cannot spend it; a refused token is looked up again."""
-    adapter = make()
+    adapter = make_codex()
     before = (tmp_path / "login/auth.json").read_text()
     async with serving(adapter):
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
         assert (tmp_path / "login/auth.json").read_text() == before
         assert "is only lent" in (await adapter.probe()).sentence
-        api.control(accept=write_login(tmp_path / "login", mark="renewed by the host"))
+        codex_api.control(accept=write_login(tmp_path / "login", mark="renewed by the host"))
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
-        api.control(accept="another")
+        codex_api.control(accept="another")
         assert (await failing(adapter)).kind is Kind.LOGGED_OUT
         assert adapter.statistics().started == 1
-    assert "/oauth/token" not in {seen["path"] for seen in api.log()}
+    assert "/oauth/token" not in {seen["path"] for seen in codex_api.log()}
     assert not any("refresh-1" in path.read_text("utf-8", "replace") for path in private_files(tmp_path))
 
 
@@ -449,11 +370,11 @@ def private_files(directory: Path) -> list[Path]:
 
 
 async def test_a_cancelled_answer_closes_its_upstream_and_leaves_the_server_to_others(
-    api: Upstream, make: Make
+    codex_api: Upstream, make_codex: Make
 ) -> None:
-    api.control(deltas=["word "] * 500, pause_ms=20)
+    codex_api.control(deltas=["word "] * 500, pause_ms=20)
     cancelled, other = Heard(), Heard()
-    async with serving(make()) as adapter:
+    async with serving(make_codex()) as adapter:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(say, adapter, "hi", cancelled)
@@ -461,30 +382,34 @@ async def test_a_cancelled_answer_closes_its_upstream_and_leaves_the_server_to_o
                     await trio.sleep(0.01)
                 scope.cancel()
         with trio.fail_after(5):
-            while not model_calls(api)[0]["closed_early"]:
+            while not model_calls(codex_api)[0]["closed_early"]:
                 await trio.sleep(0.02)
-        api.control(pause_ms=0)
+        codex_api.control(pause_ms=0)
         await say(adapter, "hi", other)
         assert other.text == "word " * 500
         assert adapter.statistics().started == 1
 
 
-async def test_an_answer_cancelled_before_the_first_byte_closes_its_upstream(api: Upstream, make: Make) -> None:
-    api.control(silent_ms=60_000)
-    async with serving(make()) as adapter:
+async def test_an_answer_cancelled_before_the_first_byte_closes_its_upstream(
+    codex_api: Upstream, make_codex: Make
+) -> None:
+    codex_api.control(silent_ms=60_000)
+    async with serving(make_codex()) as adapter:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(say, adapter, "hi")
-            while not model_calls(api):
+            while not model_calls(codex_api):
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
         with trio.fail_after(5):
-            while not model_calls(api)[0]["closed_early"]:
+            while not model_calls(codex_api)[0]["closed_early"]:
                 await trio.sleep(0.02)
 
 
-async def test_a_server_that_is_killed_fails_its_turns_and_the_next_one_takes_over(api: Upstream, make: Make) -> None:
-    api.control(deltas=["a ", "b ", "c "], end="stall")
-    adapter = make()
+async def test_a_server_that_is_killed_fails_its_turns_and_the_next_one_takes_over(
+    codex_api: Upstream, make_codex: Make
+) -> None:
+    codex_api.control(deltas=["a ", "b ", "c "], end="stall")
+    adapter = make_codex()
     heard = [Heard(), Heard()]
     failures: list[ProviderFailure] = []
 
@@ -499,14 +424,14 @@ async def test_a_server_that_is_killed_fails_its_turns_and_the_next_one_takes_ov
                 await trio.sleep(0.01)
             os.kill(app_server(), signal.SIGKILL)
         assert [failure.kind for failure in failures] == [Kind.CRASHED] * 2
-        api.reset()
+        codex_api.reset()
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
         statistics = adapter.statistics()
         assert (statistics.started, statistics.lost, statistics.busy + statistics.idle) == (2, 1, 1)
 
 
-async def test_nothing_is_left_after_the_stop_and_no_prompt_on_the_disk(make: Make, tmp_path: Path) -> None:
-    adapter = make()
+async def test_nothing_is_left_after_the_stop_and_no_prompt_on_the_disk(make_codex: Make, tmp_path: Path) -> None:
+    adapter = make_codex()
     before = set(descendants())
     async with serving(adapter):
         await say(adapter, "an unmistakable sentence")
@@ -516,23 +441,23 @@ async def test_nothing_is_left_after_the_stop_and_no_prompt_on_the_disk(make: Ma
     assert not any(b"unmistakable" in path.read_bytes() for path in private_files(tmp_path))
 
 
-async def test_the_working_directory_stays_empty(make: Make, tmp_path: Path) -> None:
-    async with serving(make()) as adapter:
+async def test_the_working_directory_stays_empty(make_codex: Make, tmp_path: Path) -> None:
+    async with serving(make_codex()) as adapter:
         await say(adapter, "hi")
     assert list((tmp_path / "private/empty").iterdir()) == []
 
 
-async def test_npms_wrapper_is_not_needed_to_start_the_program(api: Upstream, make: Make) -> None:
+async def test_npms_wrapper_is_not_needed_to_start_the_program(codex_api: Upstream, make_codex: Make) -> None:
     wrapper = codex().parents[4] / "codex/bin/codex.js"  # beside the package that holds the native program
     assert wrapper.is_file()
-    adapter = make(command=str(wrapper))
+    adapter = make_codex(command=str(wrapper))
     async with serving(adapter):
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
         assert [name for name in descendants().values() if name in ("node", "codex", "MainThread")] == ["codex"]
     assert (await adapter.probe()).version == "0.169.0"
 
 
-async def test_a_ready_codex_says_so(make: Make) -> None:
-    readiness = await make().probe()
+async def test_a_ready_codex_says_so(make_codex: Make) -> None:
+    readiness = await make_codex().probe()
     assert (readiness.ready, readiness.version, readiness.sentence) == (True, "0.169.0", "")
     assert readiness.login_stamp

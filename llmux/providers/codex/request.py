@@ -5,8 +5,6 @@ without input of its own. So a text goes up as it is (no mention, command or len
 same conversation always makes the same items, ids included: the vendor's prompt cache recognises it.
 """
 
-import base64
-import binascii
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,8 @@ import msgspec
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Sampling, Text, ToolCall, ToolResult
 from llmux.providers.adapter import Call
+from llmux.providers.codex.images import changes_of
 from llmux.providers.codex.roots import place_of
-
-_SIGNATURES: dict[str, tuple[bytes, ...]] = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/webp": (b"RIFF",),
-}
 
 
 class TurnRequest(msgspec.Struct, frozen=True):
@@ -47,6 +39,7 @@ def request_of(call: Call, cwd: Path) -> TurnRequest:
         {"type": "message", "id": f"msg_{place:032x}", "role": role, "content": content}
         for place, (role, content) in enumerate(messages, 1)
     ]
+    changed = _changes(prompt.messages)
     turn: dict[str, Any] = {"input": []}
     if prompt.sampling.reasoning_effort is not None:
         turn["effort"] = prompt.sampling.reasoning_effort
@@ -63,7 +56,7 @@ def request_of(call: Call, cwd: Path) -> TurnRequest:
         },
         items=items,
         turn=turn,
-        ignored=_ignored(prompt.sampling) + (("json_schema",) if prompt.json_schema == {} else ()),
+        ignored=_ignored(prompt.sampling) + ("json_schema",) * (prompt.json_schema == {}) + changed,
     )
 
 
@@ -75,7 +68,8 @@ def _message(message: Message) -> tuple[str, list[dict[str, Any]]]:
             content.append({"type": "output_text" if written else "input_text", "text": part.text})
         elif isinstance(part, Image) and not written:
             # without "original" Codex scales down what is wider than 1600 pixels; it sends "high" upwards
-            content.append({"type": "input_image", "image_url": _data_url(part), "detail": "original"})
+            url = f"data:{part.media_type};base64,{part.data}"
+            content.append({"type": "input_image", "image_url": url, "detail": "original"})
         elif isinstance(part, (ToolCall, ToolResult)):
             raise _refused("Codex cannot be given tool calls here; ask another provider.", "codex.request.tools")
         else:
@@ -83,17 +77,10 @@ def _message(message: Message) -> tuple[str, list[dict[str, Any]]]:
     return message.role, content
 
 
-def _data_url(image: Image) -> str:
-    """The image as a data URL. Codex would silently put a line of text in the place of an image it cannot read."""
-    try:
-        start = base64.b64decode(image.data[:32], validate=True)
-    except (binascii.Error, ValueError):
-        raise _refused("An image is not valid base64.", "codex.request.image_base64") from None
-    if not any(start.startswith(signature) for signature in _SIGNATURES.get(image.media_type, ())):
-        raise _refused(
-            "An image is not what its media type says; Codex takes PNG, JPEG, GIF and WebP.", "codex.request.image_type"
-        )
-    return f"data:{image.media_type};base64,{image.data}"
+def _changes(messages: tuple[Message, ...]) -> tuple[str, ...]:
+    """What of the images does not arrive as it is. Raises ProviderFailure for one that Codex would leave out."""
+    images = [part for message in messages for part in message.parts if isinstance(part, Image)]
+    return tuple(dict.fromkeys(change for image in images for change in changes_of(image)))
 
 
 def _ignored(sampling: Sampling) -> tuple[str, ...]:
