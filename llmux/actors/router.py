@@ -9,7 +9,7 @@ import msgspec
 
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
-from llmux.actors.facts.quotas import lasts, rest_of
+from llmux.actors.facts.quotas import ACCOUNT_WIDE, lasts, quota_key, rest_of
 from llmux.actors.messages import Wish
 from llmux.config import SMART, ProviderSettings, Settings
 from llmux.failures import ClientFailure, Excluded, ModelUnknown
@@ -71,24 +71,46 @@ def route(wish: Wish, world: World, draw: int) -> Routing:
             eligible.append(entry)
         else:
             excluded.append(reason)
-    return Routing(tuple(shuffled(eligible, draw)), tuple(excluded), pinned, draw)
+    return Routing(tuple(shuffled(_least_used_first(eligible, world), draw)), tuple(excluded), pinned, draw)
 
 
 def shuffled(routes: list[Route], draw: int) -> list[Route]:
-    """Weighted order without replacement: each place is drawn among the routes left, in proportion to their weights.
+    """Weighted order without replacement: each place is drawn among the providers left, in proportion to their weights.
 
-    Routes of weight 0 come last, in their configured order. One integer holds all the chance there is.
+    The accounts of a provider follow each other in the order in which they come. Providers of weight 0 come last, in their
+    configured order. One integer holds all the chance there is.
     """
-    left = [entry for entry in routes if entry.weight > 0]
+    providers: dict[str, list[Route]] = {}
+    for entry in routes:
+        providers.setdefault(entry.provider, []).append(entry)
+    left = [accounts for accounts in providers.values() if accounts[0].weight > 0]
     order: list[Route] = []
     while left:
-        draw, point = divmod(draw, sum(entry.weight for entry in left))
-        for index, entry in enumerate(left):
-            if point < entry.weight:
-                order.append(left.pop(index))
+        draw, point = divmod(draw, sum(accounts[0].weight for accounts in left))
+        for index, accounts in enumerate(left):
+            if point < accounts[0].weight:
+                order += left.pop(index)
                 break
-            point -= entry.weight
+            point -= accounts[0].weight
     return order + [entry for entry in routes if entry.weight == 0]
+
+
+def _least_used_first(routes: list[Route], world: World) -> list[Route]:
+    """Of each provider's accounts, the one with the most quota left comes first; where nothing is known, the configured one."""
+    providers = {name: rank for rank, name in enumerate(dict.fromkeys(entry.provider for entry in routes))}
+    return sorted(routes, key=lambda entry: (providers[entry.provider], used_percent(entry, world)))
+
+
+def used_percent(entry: Route, world: World) -> int:
+    """How much is used of the fullest quota window that concerns the route and has not ended; 0 when none is known."""
+    windows = [
+        window
+        for model in (entry.model, ACCOUNT_WIDE)
+        if (quota := world.facts.quotas.get(quota_key(entry.provider, entry.account, model))) is not None
+        for window in quota.windows.values()
+    ]
+    running = (window for window in windows if window.resets_at is None or window.resets_at > world.now)
+    return max((window.used_percent or 0 for window in running), default=0)
 
 
 def _wanted(wish: Wish, world: World) -> tuple[list[Route], bool]:

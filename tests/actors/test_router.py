@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from llmux.actors.facts import EMPTY
 from llmux.actors.facts.providers import ProviderFacts
-from llmux.actors.facts.quotas import Quota, Rest
+from llmux.actors.facts.quotas import Quota, Rest, Window, quota_key
 from llmux.actors.router import DRAW_BELOW, Route, Standing, World, route, shuffled
 from llmux.clock import SeededClock
 from llmux.config import Account
@@ -207,3 +207,43 @@ def test_accounts_are_routes_of_their_own():
     routing = route(wish(), world(settings, standings={"one/home": Standing(logged_in=False)}), 5)
     assert [each.account for each in routing.candidates] == ["work"]
     assert [each.account for each in routing.excluded] == ["home"]
+
+
+def accounts_of_one(used: dict[str, int], resets_at: int | None = None):
+    """A house of one provider with three accounts beside another provider, and what is known of the accounts' quotas."""
+    accounts = (Account(name="home"), Account(name="work"), Account(name="third"))
+    providers = {"one": scripted(accounts=accounts, weight=50), "two": scripted(weight=50)}
+    quotas = {
+        quota_key("one", name, "*"): Quota("one", name, "*", {"w": Window("allowed", percent, resets_at, NOW)})
+        for name, percent in used.items()
+    }
+    return world(house_settings(Path("/nowhere"), providers), quotas=quotas)
+
+
+def accounts_tried(here) -> list[str]:
+    return [each.account for each in route(wish(), here, 0).candidates if each.provider == "one"]
+
+
+def test_the_account_with_the_most_quota_left_is_tried_first():
+    assert accounts_tried(accounts_of_one({"home": 80, "work": 20})) == ["third", "work", "home"]
+    assert accounts_tried(accounts_of_one({"home": 80, "work": 20, "third": 90})) == ["work", "home", "third"]
+
+
+def test_accounts_of_whose_quota_nothing_is_known_keep_their_order():
+    assert accounts_tried(accounts_of_one({})) == ["home", "work", "third"]
+
+
+def test_a_window_that_has_ended_says_nothing():
+    assert accounts_tried(accounts_of_one({"home": 99}, resets_at=NOW - 1)) == ["home", "work", "third"]
+
+
+def test_a_provider_with_three_accounts_gets_no_more_than_its_weight():
+    here = accounts_of_one({})
+    firsts = Counter(route(wish(), here, draw * 7919).candidates[0].provider for draw in range(1000))
+    assert 400 < firsts["one"] < 600
+
+
+def test_the_accounts_of_a_provider_are_tried_one_after_the_other():
+    for draw in range(20):
+        order = [each.provider for each in route(wish(), accounts_of_one({}), draw).candidates]
+        assert order in (["one", "one", "one", "two"], ["two", "one", "one", "one"])

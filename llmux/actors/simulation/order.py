@@ -10,7 +10,7 @@ _LAST = 1 << 30
 
 
 class Order:
-    """The configured order of providers and their accounts, from `GatewayStarted.routing`.
+    """The configured order of providers, from `GatewayStarted.routing`.
 
     A log of the first version does not tell the order of the providers (`assumed`): then it is that of the ones that every
     gateway knows, and after them the alphabet's.
@@ -25,20 +25,17 @@ class Order:
             name: entry["cooldown_ms"] for name, entry in providers.items() if "cooldown_ms" in entry
         }
         self.disabled = frozenset(name for name, entry in providers.items() if not entry.get("enabled", True))
-        accounts = [
-            (name, account) for name in self.providers for account in providers.get(name, {}).get("accounts", ())
-        ]
-        self._ranks = {account: rank for rank, account in enumerate(accounts)}
+        self._ranks = {name: rank for rank, name in enumerate(self.providers)}
 
     def __repr__(self) -> str:
         return f"<Order {' '.join(self.providers)}{' (assumed)' if self.assumed else ''}>"
 
     def sorted(self, routes: Iterable[Route]) -> list[Route]:
-        """The routes as the router had them before the draw."""
+        """The routes as the router had them before the draw; the accounts of a provider stay in the order they come in."""
         return sorted(routes, key=self._place)
 
     def _place(self, route: Route) -> tuple[int, tuple[int, str]]:
-        return self._ranks.get((route.provider, route.account), _LAST), _usual(route.provider)
+        return self._ranks.get(route.provider, _LAST), _usual(route.provider)
 
 
 _USUAL = {name: place for place, name in enumerate(DEFAULT_PROVIDERS)}
