@@ -1,4 +1,8 @@
-"""The workers of one account: started on demand up to a limit, used again, replaced when they are worn, unfit or gone."""
+"""The workers of one account: used again, and replaced when they are worn, unfit or gone.
+
+The pool starts with `settings.warm` of them, starts one more whenever nobody is free for a prompt, up to `settings.concurrency`,
+and lets those go again that nobody needs for `worker_idle_ms_max`. After a start that failed there is a rest (`rest`).
+"""
 
 import signal
 from collections.abc import Callable
@@ -10,12 +14,16 @@ from llmux.providers.adapter import Place, WorkerStatistics
 from llmux.providers.gemini import signs
 from llmux.providers.gemini.home import Home
 from llmux.providers.gemini.program import Login, find_login
+from llmux.providers.gemini.rest import Rest
 from llmux.providers.gemini.settings import renames
 from llmux.providers.gemini.worker import Worker
 from llmux.providers.process import running, signal_group
 
 REQUESTS_MAX = 100
 """requests after which a worker is replaced: its memory grows with every session"""
+MEMORY_BYTES_MAX = 400 * 1024 * 1024
+"""the same, when it has grown beyond this; a new one takes about 250 MB"""
+LOOK_S_MAX = 15.0
 MODEL_CONFIGS_MAX = 32
 """model configurations of conversations that a new worker learns when it starts"""
 
@@ -49,7 +57,9 @@ class Pool:
         """number of a worker that is not ready yet -> the model configurations it will know"""
         self._wanted: list[_Wanted] = []
         self._nursery: trio.Nursery | None = None
+        self._changed = trio.Event()
         self._numbers = 0
+        self._rest = Rest()
         self._started = self._recycled = self._lost = 0
 
     def __repr__(self) -> str:
@@ -74,9 +84,8 @@ class Pool:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._refill()
                 task_status.started()
-                await trio.sleep_forever()
+                await self._keep()
         finally:
             self._nursery = None
             while self._wanted:
@@ -88,6 +97,8 @@ class Pool:
             raise signs.not_served()
         if model_config:
             self._remember(model_config)
+        if not self._workers and (failure := self._rest.refusal(trio.current_time(), self._stamp())):
+            raise failure
         wanted = _Wanted(model_config)
         self._wanted.append(wanted)
         self._provide()
@@ -106,15 +117,25 @@ class Pool:
 
     def give_back(self, worker: Worker) -> None:
         """The request is over. A worker that is not fit is killed at once, a worn one ends in peace."""
-        worker.busy = False
+        worker.busy, worker.free_since = False, trio.current_time()
         if worker.process.exit_status is not None:
             self._dismiss(worker, lost=not worker.closed)
         elif not worker.fit:
             signal_group(worker.process.pid, signal.SIGKILL)
             self._dismiss(worker)
-        elif worker.served >= REQUESTS_MAX:
-            self._dismiss(worker)
+        else:
+            self._rest.end()
+            if worker.served >= REQUESTS_MAX or (worker.process.memory_bytes or 0) > self._memory_bytes_max():
+                self._dismiss(worker)
         self._provide()
+
+    def _memory_bytes_max(self) -> int:
+        return min(MEMORY_BYTES_MAX, self._place.limits.worker_memory_bytes_max)
+
+    def _stamp(self) -> str:
+        """Changes with the stored login."""
+        login = find_login(self._place)
+        return login.stamp if isinstance(login, Login) else login
 
     def _remember(self, model_config: str) -> None:
         self._known.pop(model_config, None)
@@ -131,7 +152,7 @@ class Pool:
     def _dismiss(self, worker: Worker, *, lost: bool = False) -> None:
         """Lets the worker's task end it. `lost` tells that the process went by itself."""
         if not worker.leave.is_set():
-            worker.fit = False
+            worker.fit, worker.dismissed = False, not lost
             worker.leave.set()
             self._lost += lost
             self._recycled += not lost
@@ -140,13 +161,10 @@ class Pool:
         """Matches idle workers with those who wait, and starts what is missing. Never waits."""
         if self._nursery is None:
             return
-        login = find_login(self._place) if self._wanted else ""
-        for worker in self._workers:
-            gone = worker.process.exit_status is not None
-            changed = isinstance(login, Login) and login.identity != worker.login.identity  # somebody logged in anew
-            if not worker.busy and (gone or changed):
-                self._dismiss(worker, lost=gone)
+        if self._wanted:
+            self._drop_unfit()
         coming = list(self._starting.values())
+        leaving = sum(worker.leave.is_set() for worker in self._workers)
         for wanted in list(self._wanted):
             idle = [worker for worker in self._workers if not worker.busy and worker.fit]
             able = [worker for worker in idle if not wanted.model_config or wanted.model_config in worker.aliases]
@@ -161,12 +179,45 @@ class Pool:
                 coming.remove(suited)
             elif len(self._workers) + len(self._starting) < self._place.settings.concurrency:
                 self._start()
+            elif leaving:
+                leaving -= 1  # room for it is being made
             elif idle:
                 self._dismiss(idle[0])  # makes room; _live starts the next one
 
+    def _drop_unfit(self) -> None:
+        """Lets those go that wait but are gone, or are logged in as somebody else than the present login."""
+        login = find_login(self._place)
+        for worker in self._workers:
+            gone = worker.process.exit_status is not None
+            changed = isinstance(login, Login) and login.identity != worker.login.identity
+            if not worker.busy and (gone or changed):
+                self._dismiss(worker, lost=gone)
+
+    # --- those that wait ---------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Looks every few seconds, and whenever something has changed, how many workers wait."""
+        look_s = min(LOOK_S_MAX, self._place.limits.worker_idle_ms_max / 4000)
+        while True:
+            self._changed = trio.Event()
+            self._drop_unfit()
+            self._shrink()
+            self._refill()
+            with trio.move_on_after(min(look_s, self._rest.left_s(trio.current_time()) or look_s)):
+                await self._changed.wait()
+
+    def _shrink(self) -> None:
+        """Lets those go that nobody has needed for long, beyond what the settings ask for."""
+        unneeded_at = trio.current_time() - self._place.limits.worker_idle_ms_max / 1000
+        staying = [worker for worker in self._workers if not worker.leave.is_set()]
+        unneeded = [worker for worker in staying if not worker.busy and worker.free_since <= unneeded_at]
+        for worker in unneeded[: max(0, len(staying) - self._place.settings.warm)]:
+            self._dismiss(worker)
+
     def _refill(self) -> None:
-        """Keeps as many workers ready as the settings say, if there is a login."""
-        if self._nursery is None or not isinstance(find_login(self._place), Login):
+        """Starts what is missing to what the settings ask for, if there is a login and it is no time to rest."""
+        resting = self._rest.left_s(trio.current_time()) > 0
+        if self._nursery is None or resting or not isinstance(find_login(self._place), Login):
             return
         warm = min(self._place.settings.warm, self._place.settings.concurrency)
         while len(self._workers) + len(self._starting) < warm:
@@ -181,23 +232,22 @@ class Pool:
     async def _live(self, number: int, lesson: tuple[str, ...]) -> None:
         """The life of one worker, from its home to its end."""
         home = Home(self._place.directory / f"worker-{number}")
-        was_useful = False
         try:
-            was_useful = await self._run(number, home, lesson)
+            await self._run(number, home, lesson)
         except (ProviderFailure, OSError) as error:
             failure = error if isinstance(error, ProviderFailure) else signs.unwritable(error)
             self._lost += 1
+            self._rest.begin(trio.current_time(), failure, self._stamp())
             if self._wanted:
                 self._wanted.pop(0).settle(failure)
         finally:
             self._starting.pop(number, None)
             home.remove()
         self._provide()
-        if was_useful:  # else one that dies as soon as it is ready would be started for ever
-            self._refill()
+        self._changed.set()
 
-    async def _run(self, number: int, home: Home, lesson: tuple[str, ...]) -> bool:
-        """Whether it served anybody. Raises ProviderFailure or OSError when it does not get ready."""
+    async def _run(self, number: int, home: Home, lesson: tuple[str, ...]) -> None:
+        """Raises ProviderFailure or OSError when it does not get ready."""
         login = find_login(self._place)
         if not isinstance(login, Login):
             raise signs.logged_out(login)
@@ -211,13 +261,15 @@ class Pool:
             home.forget_model_configs(login)
             del self._starting[number]
             self._started += 1
+            worker.free_since = trio.current_time()
             self._workers.append(worker)
             try:
                 self._provide()
                 await self._watch(worker)
             finally:
                 self._workers.remove(worker)
-        return worker.served > 0
+        if not worker.served and not worker.dismissed:
+            self._rest.begin(trio.current_time(), signs.useless(), self._stamp())
 
     async def _watch(self, worker: Worker) -> None:
         """Waits until the worker is dismissed, or ends by itself while nobody uses it."""

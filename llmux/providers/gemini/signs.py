@@ -123,6 +123,13 @@ def logged_out(sentence: str) -> ProviderFailure:
     return ProviderFailure(Kind.LOGGED_OUT, sentence, evidence="gemini.no_login")
 
 
+def useless() -> ProviderFailure:
+    """A worker got ready and ended by itself before anybody could use it."""
+    return ProviderFailure(
+        Kind.CRASHED, "The Gemini CLI ends as soon as it has started.", evidence="gemini.ended_unused"
+    )
+
+
 def not_served() -> ProviderFailure:
     """The adapter has not started, or is stopping."""
     return ProviderFailure(Kind.UNAVAILABLE, "The gemini provider is not running.", evidence="gemini.not_served")

@@ -44,6 +44,10 @@ class Worker:
         self.served = 0
         self.fit = True
         self.busy = False
+        self.free_since = 0.0
+        """since when nobody uses it, in seconds of trio's clock"""
+        self.dismissed = False
+        """whether the pool let it go; else it went by itself"""
         self.closed = False
         """whether we ended the process on purpose"""
         self.leave = trio.Event()
