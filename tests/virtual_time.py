@@ -28,7 +28,8 @@ def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
 
         return running
 
-    monkeypatch.setattr(store_thread.LoopThread, "run", counted(store_thread.LoopThread.run))
+    for name in ("run", "run_at"):
+        monkeypatch.setattr(store_thread.LoopThread, name, counted(getattr(store_thread.LoopThread, name)))
     monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync))
     monkeypatch.setattr(clock, "_autojump", lambda: None if working else jump())
     return clock

@@ -12,6 +12,7 @@ from llmux.config import Limits
 from llmux.events import NewEvent
 from llmux.eventstore import sqlite
 from llmux.eventstore.append import Append, Outcome, prepared
+from llmux.eventstore.batch import Batch
 from llmux.eventstore.chain import NO_KEYS, Head, Keys
 from llmux.eventstore.reader import Reader, closed
 from llmux.eventstore.sealing import Sealed
@@ -73,9 +74,9 @@ class Store(Reader):
         Failures are returned, not raised. A caller that is cancelled does not hear of the outcome, but the transaction goes
         on, and the next append waits for it.
         """
-        entries = [prepared(append) for append in batch]
-        now = self._clock.now()  # here, because a clock belongs to trio's thread
-        return await self._thread.run(lambda: self._writer.append(entries, now))
+        writer, entries = self._writer, [prepared(append) for append in batch]
+        together = Batch(entries, self._clock.now())  # here, because a clock belongs to trio's thread
+        return await self._thread.run_at(writer.take, lambda: writer.at_once(together), lambda: writer.append(together))
 
     async def move(self, sealed: Sealed, event: NewEvent) -> Outcome:
         """The sealed events leave the database, and `event` says so, in one transaction. A failure is returned, as by `append`.

@@ -26,6 +26,7 @@ class LoopThread:
         self._stop: asyncio.Event
         self._permanent: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._errands: set[_Errand[Any]] = set()
         self._closing = False
         # A daemon, so that a process whose trio side has died is not kept alive: for the log that is one more crash.
         self._thread = threading.Thread(target=self._serve, name="llmux-eventstore", daemon=True)
@@ -55,12 +56,45 @@ class LoopThread:
 
         Cancelling the caller ends its waiting, never the work. Raises StoreFailure when the thread is closed.
         """
+        errand = self._errand(work)
+        self._begin(errand)
+        return await errand.result()
+
+    async def run_at(
+        self,
+        take: Callable[[Callable[[], None]], bool],
+        quickly: Callable[[], T | None],
+        work: Callable[[], Coroutine[Any, Any, T]],
+    ) -> T:
+        """As `run`, but first another thread calls `quickly()`, without the detour over the loop; what that returns comes back.
+
+        Where it returns None, or that thread does not take it, `work` is run. `take` hands a function over to the thread, or
+        returns False.
+        """
+        errand = self._errand(work)
+
+        def go() -> None:
+            try:
+                value = quickly()
+            except BaseException as error:
+                errand.fail(error)
+            else:
+                if value is None:
+                    self._begin(errand)
+                else:
+                    errand.give(value)
+
+        if not take(go):
+            self._begin(errand)
+        return await errand.result()
+
+    def _errand(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "_Errand[T]":
         if self._closing:
             raise StoreFailure("The event log is closed.")
-        errand = _Errand(work)
+        return _Errand(work, self._errands)
+
+    def _begin(self, errand: "_Errand[Any]") -> None:
         self._loop.call_soon_threadsafe(self._take, errand)
-        await errand.done.wait()
-        return errand.result()
 
     def _take(self, errand: "_Errand[Any]") -> None:
         task = self._loop.create_task(errand.carry_out())
@@ -79,6 +113,8 @@ class LoopThread:
             await work()
 
         with trio.CancelScope(shield=True):
+            for errand in tuple(self._errands):
+                await errand.done.wait()
             await self.run(last)
 
     async def close(self) -> None:
@@ -90,24 +126,44 @@ class LoopThread:
 
 
 class _Errand(Generic[T]):
-    """Work that was handed over, and what came of it. (asyncio's own way across threads takes twice as long.)"""
+    """Work that is handed over, and what comes of it. (asyncio's own way across threads takes twice as long.)"""
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]):
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], under_way: "set[_Errand[Any]]"):
         self.done = trio.Event()
         self._work = work
         self._token = trio.lowlevel.current_trio_token()
+        self._under_way = under_way
         self._value: T
         self._error: BaseException | None = None
+        under_way.add(self)
 
     async def carry_out(self) -> None:
         try:
-            self._value = await self._work()
+            value = await self._work()
         except BaseException as error:
-            self._error = error
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self.done.set)
+            self.fail(error)
+        else:
+            self.give(value)
 
-    def result(self) -> T:
+    def give(self, value: T) -> None:
+        self._value = value
+        self._report()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._report()
+
+    def _report(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._end)
+
+    def _end(self) -> None:
+        self._under_way.discard(self)
+        self.done.set()
+
+    async def result(self) -> T:
+        """Waits for what comes of it, and returns or raises that."""
+        await self.done.wait()
         if self._error is not None:
             raise self._error
         return self._value

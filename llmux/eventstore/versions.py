@@ -1,8 +1,11 @@
 """Which version each stream has, as far as the writer remembers: so that most appends need not ask the database."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from llmux.events import RecordedEvent
+from llmux.eventstore.append import ANY, NO_STREAM, Appended, Plan, Prepared
+from llmux.eventstore.chain import Head
+from llmux.failures import StoreFailure
 
 REMEMBERED = 10_000
 """streams: at least the last so many that were written to are remembered, at most twice as many"""
@@ -38,3 +41,32 @@ class Versions:
     def forget(self) -> None:
         """Nobody knows any more what was committed."""
         self._young, self._old = {}, {}
+
+
+def guess(
+    entries: Sequence[Prepared | StoreFailure], head: Head, versions: Versions, now: int, key: bytes | None
+) -> Plan | None:
+    """The plan for a batch, if every stream that is not remembered is new, and every event id too; None where that is no ground.
+
+    A wrong guess must not pass: the database refuses a version or an id that is there already, so each guess needs a row that
+    it decides about, and nobody is refused for it.
+    """
+    known: dict[str, int] = {}
+    for entry in entries:
+        if isinstance(entry, StoreFailure):
+            continue
+        for draft in entry.drafts:
+            version = versions.of(draft.event.stream)
+            if version is not None:
+                known[draft.event.stream] = version
+        for stream, expected in entry.expected.items():
+            version = versions.of(stream)
+            if version is not None:
+                known[stream] = version
+            elif expected not in (ANY, NO_STREAM) or all(draft.event.stream != stream for draft in entry.drafts):
+                return None
+    plan = Plan(head, known, (), now, key).decide(entries)
+    for entry, outcome in zip(entries, plan.outcomes, strict=True):
+        if entry is not outcome and not (isinstance(outcome, Appended) and not outcome.repeated):
+            return None
+    return plan

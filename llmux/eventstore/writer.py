@@ -1,4 +1,4 @@
-"""The one that writes: a batch of appends becomes one transaction. Lives on the asyncio thread.
+"""The one that writes: a batch of appends becomes one transaction. Lives on the asyncio thread, but for the short way.
 
 The careful way is: look up, decide (pure, see `append`), write, commit, and only then move the head. Whatever fails before
 the commit leaves the log and the head as they were. A commit that fails in a way that does not say whether it happened makes
@@ -12,41 +12,30 @@ holds only if every guess was right. Whatever it comes to otherwise, the careful
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from copy import copy
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import aiosqlite
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llmux.events import RecordedEvent
-from llmux.eventstore.append import ANY, NO_STREAM, Appended, Outcome, Plan, Prepared
+from llmux.eventstore.append import Appended, Outcome, Plan, Prepared
+from llmux.eventstore.batch import Batch, Counts, all_failed
 from llmux.eventstore.chain import EMPTY, Head
 from llmux.eventstore.moving import empty_the_wal, give_back, move
 from llmux.eventstore.origin import origin_of
 from llmux.eventstore.sealing import Sealed
 from llmux.eventstore.sqlite import BEGIN, DATABASE_ERRORS, failure_of, head_of, insert_after, look_up
 from llmux.eventstore.table import EVENTS, INSERT, event_of, row_of
-from llmux.eventstore.versions import Versions
+from llmux.eventstore.versions import Versions, guess
 from llmux.failures import LogDamaged, OutcomeUnknown, StoreFailure, StoreFull
 
 AT_ONCE_ROWS_MAX = 128
 """what one statement writes; a batch with more rows waits for the disk longer than for the detour"""
-
-
-class Counts(msgspec.Struct):
-    """What the writer has done since it was opened."""
-
-    transactions: int = 0
-    """commits: each is one fsync"""
-    failed: int = 0
-    """transactions that came to nothing, or whose outcome is unknown"""
-    appends: int = 0
-    events: int = 0
-    repeated: int = 0
-    refused: int = 0
 
 
 class Writer:
@@ -63,6 +52,8 @@ class Writer:
         self._connection: AsyncConnection | None = None
         self._driver: aiosqlite.Connection | None = None
         self._turn = asyncio.Lock()
+        self._gate = threading.Lock()
+        self._stepping = False
         self._sure = False
         self._origin = EMPTY
         self._versions = Versions({})
@@ -74,6 +65,7 @@ class Writer:
             origin = await origin_of(self._connection)
             self._go_on_from(origin.head, origin.streams)
             self.head = self._or_origin(await head_of(self._connection))
+            await self._connected()
         except DATABASE_ERRORS as error:
             raise failure_of(error) from error
         self._sure = True
@@ -89,42 +81,49 @@ class Writer:
 
     async def close(self) -> None:
         """Waits for the batch under way and closes the connection."""
-        async with self._turn:
+        async with self._steps():
             await self._disconnect()
 
-    async def append(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome]:
-        """One outcome per entry, in their order. Never raises a StoreFailure."""
+    @asynccontextmanager
+    async def _steps(self) -> AsyncGenerator[None, None]:
+        """Within the block nobody else uses the connection; what was handed to its thread before comes before."""
         async with self._turn:
-            outcomes = await self._at_once(entries, now) or await self._carefully(entries, now)
-        for outcome in outcomes:
-            self._count(outcome)
-        return outcomes
+            with self._gate:
+                self._stepping = True
+            try:
+                yield
+            finally:
+                self._stepping = False
 
-    def _count(self, outcome: Outcome) -> None:
-        if isinstance(outcome, StoreFailure):
-            self.counts.refused += 1
-        elif outcome.repeated:
-            self.counts.repeated += 1
-        else:
-            self.counts.appends += 1
-            self.counts.events += len(outcome.events)
+    async def append(self, batch: Batch) -> list[Outcome]:
+        """One outcome per entry, in their order: the careful way. Never raises a StoreFailure."""
+        async with self._steps():
+            if batch.tried is not None and batch.tried.code == "store_busy" and await self._unmoved():
+                outcomes = all_failed(batch.entries, batch.tried)  # the careful way would wait as long again
+            else:
+                if batch.tried is not None:
+                    self._doubt()
+                    await self._roll_back()
+                outcomes = await self._carefully(batch.entries, batch.now)
+            self.counts.count(outcomes)
+        return outcomes
 
     # --- archives ---------------------------------------------------------------------------------------------------
 
     async def move(self, sealed: Sealed, entry: Prepared | StoreFailure, now: int) -> Outcome:
         """The sealed events leave the file, and `entry` says so, in one transaction. Never raises a StoreFailure."""
-        async with self._turn:
+        async with self._steps():
             outcome = (await self._carefully([entry], now, partial(move, sealed=sealed)))[0]
             if isinstance(outcome, Appended) and not outcome.repeated:
                 self._go_on_from(sealed.origin.head, sealed.origin.streams)
-        self._count(outcome)
+            self.counts.count([outcome])
         return outcome
 
     async def give_back(self, pages: int) -> int:
         """Gives free pages back to the file system and returns how many are left; with none left, also the room of the
         write-ahead log. Raises StoreFailure.
         """
-        async with self._turn:
+        async with self._steps():
             try:
                 driver = await self._connected()
                 left = await give_back(driver, pages)
@@ -136,53 +135,48 @@ class Writer:
 
     # --- the short way ----------------------------------------------------------------------------------------------
 
-    async def _at_once(self, entries: Sequence[Prepared | StoreFailure], now: int) -> list[Outcome] | None:
-        """Writes the batch with one statement and returns its outcomes; None when the careful way has to decide."""
-        plan = self._guess(entries, now)
+    def take(self, errand: Callable[[], None]) -> bool:
+        """Has the connection's own thread call `errand`, in its turn; False while a transaction of several steps is open.
+
+        From any thread. The loop's thread would only pass it on and back, and each change of threads costs more than SQLite
+        needs for an event. (aiosqlite has no public name for its queue; SQLAlchemy puts into it as well.)
+        """
+        with self._gate:
+            if self._stepping or self._driver is None or not self._driver._running:
+                return False
+            self._driver._tx.put_nowait((None, errand))
+        return True
+
+    def at_once(self, batch: Batch) -> list[Outcome] | None:
+        """Writes the batch with one statement and returns its outcomes; None where `append` has to decide.
+
+        On the connection's own thread, see `take`.
+        """
+        entries = batch.entries
+        if not self._sure or self.head.position == 0:
+            return None
+        if not 0 < sum(len(entry.drafts) for entry in entries if isinstance(entry, Prepared)) <= AT_ONCE_ROWS_MAX:
+            return None
+        plan = guess(entries, self.head, self._versions, batch.now, self._key)
         if plan is None:
             return None
         try:
-            driver = await self._connected()
-            await driver.execute(*insert_after(self.head, [row_of(event) for event in plan.events]))
+            self._write(*insert_after(self.head, [row_of(event) for event in plan.events]))
         except sqlite3.IntegrityError:
             return None
         except DATABASE_ERRORS as error:
-            failure = failure_of(error)
             self.counts.failed += 1
-            if failure.code == "store_busy" and await self._unmoved():  # the careful way would wait as long again
-                return _all_failed(entries, failure)
-            self._doubt()
-            await self._roll_back()
+            batch.tried = failure_of(error)
+            if batch.tried.code != "store_busy":
+                self._doubt()
             return None
         self._committed(plan)
+        self.counts.count(plan.outcomes)
         return plan.outcomes
 
-    def _guess(self, entries: Sequence[Prepared | StoreFailure], now: int) -> Plan | None:
-        """The plan that follows from what is remembered, if it can be carried out at once and is safe with a wrong guess."""
-        if not self._sure or self.head.position == 0:
-            return None
-        rows, versions = 0, {}
-        for entry in entries:
-            if isinstance(entry, StoreFailure):
-                continue
-            rows += len(entry.drafts)
-            for draft in entry.drafts:
-                version = self._versions.of(draft.event.stream)
-                if version is not None:
-                    versions[draft.event.stream] = version
-            for stream, expected in entry.expected.items():
-                version = self._versions.of(stream)
-                if version is not None:
-                    versions[stream] = version
-                elif expected not in (ANY, NO_STREAM) or all(draft.event.stream != stream for draft in entry.drafts):
-                    return None  # no row would be refused if the guess were wrong
-        if not 0 < rows <= AT_ONCE_ROWS_MAX:
-            return None
-        plan = Plan(self.head, versions, (), now, self._key).decide(entries)
-        for entry, outcome in zip(entries, plan.outcomes, strict=True):
-            if entry is not outcome and not (isinstance(outcome, Appended) and not outcome.repeated):
-                return None  # a guess is no ground to refuse anybody
-        return plan
+    def _write(self, statement: str, parameters: Sequence[Any]) -> None:
+        assert self._driver is not None
+        self._driver._conn.execute(statement, parameters)
 
     # --- the careful way --------------------------------------------------------------------------------------------
 
@@ -219,7 +213,7 @@ class Writer:
             if committing and not (_is_harmless(failure) and await self._unmoved()):
                 failure = OutcomeUnknown(f"It is not known whether the events were recorded. {failure}")
             failure.__cause__ = error if error is not failure else None
-            return _all_failed(entries, failure)
+            return all_failed(entries, failure)
         self._committed(plan)
         return plan.outcomes
 
@@ -302,16 +296,3 @@ class Writer:
 def _is_harmless(failure: StoreFailure) -> bool:
     """Whether it is said before a commit's last page is written. After anything else the events may be on disk or not."""
     return isinstance(failure, StoreFull) or failure.code == "store_busy"
-
-
-def _all_failed(entries: Sequence[Prepared | StoreFailure], failure: StoreFailure) -> list[Outcome]:
-    """The same failure for all that would have been written, as an exception of its own for each who waits."""
-    outcomes: list[Outcome] = []
-    for entry in entries:
-        if not isinstance(entry, StoreFailure):
-            entry_failure = copy(failure)
-            entry_failure.__cause__ = failure.__cause__
-            outcomes.append(entry_failure)
-        else:
-            outcomes.append(entry)
-    return outcomes

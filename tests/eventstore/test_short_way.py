@@ -7,11 +7,12 @@ from pathlib import Path
 
 import aiosqlite
 import pytest
+import trio
 
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import CacheCleared, NewEvent
-from llmux.eventstore import ANY, NO_STREAM, Append, Appended, Store, open_store, versions, writer
+from llmux.eventstore import ANY, NO_STREAM, Append, Appended, Store, open_store, verify, versions, writer
 from llmux.failures import LLMuxError, WrongExpectedVersion
 from llmux.migrations import upgrade
 from tests.eventstore.logs import foreign, new, one, opened, tampered, whole
@@ -38,29 +39,27 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 def failing(monkeypatch: pytest.MonkeyPatch, *, written: bool, code: int = sqlite3.SQLITE_IOERR) -> None:
     """The next statement that inserts at once fails, before or after it is carried out."""
-    real = aiosqlite.Connection.execute
-    pending = [True]
+    real = writer.Writer._write
 
-    async def execute(self, sql, parameters=None):
-        if "INSERT" not in sql or not pending:
-            return await real(self, sql, parameters)
-        pending.pop()
+    def write(self, statement, parameters):
+        monkeypatch.setattr(writer.Writer, "_write", real)
         if written:
-            await real(self, sql, parameters)
+            real(self, statement, parameters)
         error = sqlite3.OperationalError("as asked for")
         error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_IOERR"
         raise error
 
-    monkeypatch.setattr(aiosqlite.Connection, "execute", execute)
+    monkeypatch.setattr(writer.Writer, "_write", write)
 
 
-async def test_new_events_cost_one_call_of_the_driver(tmp_path: Path, calls: Counter) -> None:
+async def test_new_events_need_no_step_of_the_careful_way(tmp_path: Path, calls: Counter) -> None:
     async with opened(tmp_path) as store:
         await store.append([one("a")])
         calls.clear()
         await store.append([one("a"), one("b"), Append((new("a"), new("c")), {"a": 1, "c": NO_STREAM})])
         await store.append([one("b", expected=0)])
-        assert calls == {"execute": 2}
+        assert calls == {}
+        assert store.statistics().transactions == 3
         assert [event.version for event in await whole(store)] == [0, 1, 0, 2, 0, 1]
 
 
@@ -164,6 +163,48 @@ async def test_a_log_whose_beginning_is_archived_goes_on(tmp_path: Path) -> None
             (5, "b", 1), (6, "a", 2), (7, "b", 2),
         ]  # fmt: skip
         assert written[0].prev_hash == head.hash
+
+
+async def test_both_ways_at_the_same_time_never_meet(tmp_path: Path) -> None:
+    """Appends that are guessed, appends that are refused and looked up, and other work on the connection, all at once."""
+    chance = random.Random(SEED)
+    async with opened(tmp_path, Limits(busy_ms_max=0)) as store:
+        await store.append([one("a")])
+        recorded: list[int] = []
+
+        async def work(task: int) -> None:
+            for n in range(25):
+                kind = chance.random()
+                if kind < 0.1:
+                    await store.give_back(10)
+                expected = {f"unknown-{n}": NO_STREAM} if kind < 0.4 else {"a": 10**6} if kind < 0.5 else {}
+                (outcome,) = await store.append([Append((new(f"task-{task}", n), new("a", n)), expected)])
+                if kind < 0.4 or kind >= 0.5:
+                    recorded.extend(event.position for event in outcome.events)
+                else:
+                    assert isinstance(outcome, WrongExpectedVersion)
+
+        async with trio.open_nursery() as nursery:
+            for task in range(8):
+                nursery.start_soon(work, task)
+        assert sorted(recorded) == list(range(2, store.head.position + 1)), f"seed {SEED}"
+        assert (await verify(store)).head == store.head
+        assert store.statistics().failed == 0
+
+
+async def test_an_append_whose_caller_has_left_is_made_before_the_log_closes(tmp_path: Path) -> None:
+    """Also one that the short way hands on to the careful way after the caller has left."""
+    async with opened(tmp_path) as store:
+        await store.append([one("a")])
+        for expected in ({}, {"unknown": NO_STREAM}) * 20:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.append, [Append((new("a"),), expected)])
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+    assert not (tmp_path / "events.db-wal").exists(), "every connection was closed in order"
+    async with opened(tmp_path) as store:
+        assert store.head.position == 41
 
 
 class StoppedClock(SeededClock):

@@ -12,7 +12,7 @@ import trio
 
 from llmux.clock import SeededClock
 from llmux.config import Limits
-from llmux.eventstore import Appended, Store, open_store, verify, writer
+from llmux.eventstore import Appended, Store, open_store, verify
 from llmux.failures import LogDamaged, OutcomeUnknown, SchemaUnknown, StoreFailure, StoreFull
 from llmux.migrations import upgrade
 from tests.eventstore.logs import foreign, one, opened, tampered, whole, written
@@ -122,11 +122,7 @@ async def test_a_commit_that_may_have_happened_is_said_to_be_unknown_and_its_rep
         await settled(store)
 
 
-@pytest.mark.parametrize("rows_at_once", [0, 128])
-async def test_a_connection_that_dies_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
-) -> None:
-    monkeypatch.setattr(writer, "AT_ONCE_ROWS_MAX", rows_at_once)
+async def test_a_connection_that_dies_is_replaced(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.append([one("a", 1)])
 
@@ -135,11 +131,8 @@ async def test_a_connection_that_dies_is_replaced(
 
         await store._thread.run(kill)
         (outcome,) = await store.append([one("a", 2)])
-        if rows_at_once:
-            assert isinstance(outcome, Appended), "the careful way has another connection"
-        else:
-            assert isinstance(outcome, StoreFailure)
-            assert not isinstance(outcome, OutcomeUnknown), "nothing can have been committed"
+        assert isinstance(outcome, StoreFailure)
+        assert not isinstance(outcome, OutcomeUnknown), "nothing can have been committed"
         await settled(store)
 
 
