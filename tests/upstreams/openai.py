@@ -10,7 +10,7 @@ Modes (through the control door; the defaults are those of a good answer):
     end           "completed", "incomplete" (with `reason`), "cut", "none" (no end mark), "stall", "html"
     cut_after     the number of deltas after which "cut", "none" and "stall" happen
     tool          the name of a function the model calls before it answers (once per conversation)
-    used          [primary, secondary] percent for the x-codex-* headers, null for none
+    used          [primary, secondary] percent for the x-codex-* headers, null for none; usage_status of the look at them
     accept        the only access token that is not answered with a 401      refresh   the new access token, or an error code
 """
 
@@ -121,7 +121,7 @@ class OpenAI(StandIn):
         elif exchange.method == "POST" and exchange.path.endswith("/responses"):
             self.responses(exchange, {**GOOD, **self.modes})
         elif exchange.method == "GET" and exchange.path.endswith("/wham/usage"):
-            exchange.reply(200, usage_of({**GOOD, **self.modes}["used"]))
+            exchange.reply(self.modes.get("usage_status", 200), usage_of({**GOOD, **self.modes}["used"]))
         else:
             exchange.reply(404, {"error": {"message": "There is nothing here.", "type": "invalid_request_error"}})
 

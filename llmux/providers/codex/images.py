@@ -34,10 +34,9 @@ def changes_of(image: Image) -> tuple[str, ...]:
         )
     try:
         width, height = size(data)
-        complete = whole(data)
     except (ValueError, IndexError, struct.error):
-        complete = False
-    if not complete:
+        width = height = 0
+    if not (width and whole(data)):
         raise _refused("An image is damaged or incomplete.", "codex.request.image_damaged")
     tiles = -(-width // TILE_PIXELS) * -(-height // TILE_PIXELS)
     scaled = max(width, height) > SIDE_PIXELS_MAX or tiles > TILES_MAX
