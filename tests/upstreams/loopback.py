@@ -5,8 +5,11 @@ ends on SIGTERM or when the process that started it ends. Doors of the control p
 
     POST /_ctl {"mode": "429", ...}   sets the modes for the requests that follow (merged into what is set)
     GET  /_log                        the requests seen since the last reset, as JSON:
-                                      [{method, path, host, headers, body, closed_early}]
+                                      [{method, path, host, headers, body, closed_early, arrived_ns, spoke_ns, closed_ns}]
     POST /_reset                      forgets modes and log
+
+Moments are those of the system's monotonic clock: when the first line of the request was there, when the first byte of the
+answer's body was written, and when it was noticed that the client had closed its end early.
 
 One with `hosts` takes `--certificates FOLDER`: it prints `CA <file>` and `PROXY <port>` too, and is an HTTPS proxy then:
 HTTPS_PROXY=http://127.0.0.1:<port> and NODE_EXTRA_CA_CERTS=<file> bring the hosts here that a CLI has built in (`host`).
@@ -19,6 +22,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,6 +61,7 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """More of the body. Raises BrokenPipeError or ConnectionResetError when the client has gone."""
+        self.record.setdefault("spoke_ns", time.monotonic_ns())
         self.handler.wfile.write(data)
         self.handler.wfile.flush()
 
@@ -137,6 +142,7 @@ class StandIn:
             "headers": {name.lower(): value for name, value in handler.headers.items()},
             "body": body.decode("utf-8", "replace"),
             "closed_early": False,
+            "arrived_ns": getattr(handler, "arrived_ns", 0),
         }
         exchange = Exchange(handler, body, record)
         if self._control(exchange):
@@ -146,7 +152,7 @@ class StandIn:
         try:
             self.respond(exchange)
         except (BrokenPipeError, ConnectionResetError):
-            record["closed_early"] = True
+            record |= {"closed_early": True, "closed_ns": time.monotonic_ns()}
             handler.close_connection = True
 
     def server(self, port: int) -> ThreadingHTTPServer:
@@ -155,6 +161,10 @@ class StandIn:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def parse_request(self) -> bool:
+                self.arrived_ns = time.monotonic_ns()
+                return super().parse_request()
 
             def _any(self) -> None:
                 stand_in.handle(self)

@@ -1,0 +1,213 @@
+"""How much longer a request takes through the gateway than through the same command-line tool without it.
+
+    python -m benchmarks.cli_overhead [--requests 20] [--only claude]
+
+Real tools, a stand-in of each vendor on loopback that notes when a request's first byte arrives. In each round, by turns: the
+tool started for one request (cold), what LLMux 3.0 did (one command per request), the bare protocol with a program that waits,
+and the gateway over HTTP. Memory, cancellation and the first token stand beside them.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from benchmarks import raw
+from benchmarks.drivers import Driver, Shot
+from benchmarks.drivers.claude import Claude
+from benchmarks.figures import Figure, at_most, shown
+from benchmarks.timing import spread
+from tests.gateway import GatewayProcess, gateway_process
+from tests.providers.hearing import descendants
+from tests.upstreams.running import Upstream, upstream
+
+DRIVERS: tuple[type[Driver], ...] = (Claude,)
+RESULTS = Path(".cache/benchmarks")
+OVERHEAD_MS_MAX, FIRST_TOKEN_MS_MAX, CANCELLED_MS_MAX = 10.0, 5.0, 100.0
+WAYS = ("cold", "one command per request", "bare", "gateway")
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """One request: from its beginning to its first byte at the vendor, and from the vendor's first byte to its reader."""
+
+    to_upstream_ms: float
+    to_reader_ms: float
+
+
+@click.command(help=__doc__)
+@click.option("--requests", default=20, show_default=True, help="Requests of each kind, for each login.")
+@click.option("--only", multiple=True, type=click.Choice([driver.name for driver in DRIVERS]))
+@click.option("--directory", type=click.Path(path_type=Path), default=RESULTS, help="Where the results go.")
+def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
+    console = Console(width=None if Console().is_terminal else 170)
+    directory.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="clis-", dir=directory)).absolute()
+    figures: list[Figure] = []
+    try:
+        fsync_ms, load = raw.fsync(work)[0] * 1000, os.getloadavg()[0]
+        console.print(f"{os.cpu_count()} CPUs, load {load:.1f}, fsync p50 {fsync_ms:.2f} ms", highlight=False)
+        for kind in DRIVERS:
+            driver = kind()
+            for login in driver.logins:
+                if not only or driver.name in only:
+                    console.print(f"  {driver.name}, {login} ...", style="dim")
+                    figures += measured(driver, login, work / driver.name / login.replace(" ", "-"), requests, fsync_ms)
+    finally:
+        shutil.rmtree(work)
+    shown(figures, console)
+    path = directory / time.strftime("clis-%Y%m%d-%H%M%S.json", time.gmtime())
+    path.write_bytes(msgspec.json.format(msgspec.json.encode({"load": load, "fsync_ms": fsync_ms, "figures": figures})))
+    console.print(f"Written to {path}", style="dim")
+
+
+def measured(driver: Driver, login: str, home: Path, requests: int, fsync_ms: float) -> list[Figure]:
+    """All figures of one provider with one kind of login."""
+    (home / "gateway").mkdir(parents=True)
+    with upstream(driver.stand_in) as api:
+        environ = driver.prepare(home / "gateway", login, api)
+        driver.prepare(home, login, api)
+        toml = driver.toml(home / "gateway", login, api)
+        with (
+            driver.warm(home, login, api) as bare,
+            gateway_process(
+                home / "gateway", toml=toml, CACHE_TTL="0", DEFAULT_PROVIDER=driver.name, **environ
+            ) as gateway,
+        ):
+            time.sleep(3 * driver.settle_s)
+            memory = _memory_mb(gateway)
+
+            def through_gateway(text: str) -> Shot:
+                time.sleep(driver.settle_s)
+                return _asked(gateway, driver, text)
+
+            ways: dict[str, Callable[[str], Shot]] = {
+                "cold": lambda text: driver.cold(home, login, api, text),
+                "one command per request": lambda text: driver.one_shot(home, login, api, text),
+                "bare": bare,
+                "gateway": through_gateway,
+            }
+            timings: dict[str, list[Timing]] = {way: [] for way in ways}
+            for number in range(requests):
+                for way, ask in ways.items():
+                    timings[way].append(_timed(driver, api, ask, f"Say hello, {way} {number}."))
+            cancelled = [_cancelled(driver, gateway, api, number) for number in range(requests)]
+    return _figures(f"{driver.name}, {login}", timings, cancelled, memory, fsync_ms)
+
+
+def _timed(driver: Driver, api: Upstream, ask: Callable[[str], Shot], text: str) -> Timing:
+    api.reset()
+    shot = ask(text)
+    seen = next(seen for seen in api.log() if driver.is_model_call(seen) and text in seen["body"])
+    return Timing((seen["arrived_ns"] - shot.asked_ns) / 1e6, (shot.heard_ns - seen["spoke_ns"]) / 1e6)
+
+
+def _figures(
+    subject: str, timings: dict[str, list[Timing]], cancelled: list[float], memory: float, fsync_ms: float
+) -> list[Figure]:
+    arrived = {way: [timing.to_upstream_ms for timing in timings[way]] for way in WAYS}
+    heard = {way: statistics.median(timing.to_reader_ms for timing in timings[way]) for way in ("bare", "gateway")}
+    bare = statistics.median(arrived["bare"])
+    limit = bare + OVERHEAD_MS_MAX + fsync_ms
+    first_token = at_most(
+        subject,
+        "vendor's first byte to the reader, p50",
+        "ms",
+        [heard["gateway"]],
+        heard["bare"] + FIRST_TOKEN_MS_MAX,
+        beside=("bare", heard["bare"]),
+    )
+    return [
+        at_most(
+            subject, "request to the vendor, p50", "ms", arrived["gateway"], round(limit, 1), beside=("bare", bare)
+        ),
+        first_token,
+        at_most(subject, "cancelled to closed upstream, p99", "ms", [spread(cancelled)[1]], CANCELLED_MS_MAX),
+        *(
+            Figure(subject, f"request to the vendor, {way}, p50", "ms", statistics.median(arrived[way]))
+            for way in ("cold", "one command per request")
+        ),
+        Figure(subject, "memory of gateway and warm workers (PSS)", "MB", memory),
+    ]
+
+
+# --- the gateway ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _streaming(
+    gateway: GatewayProcess, driver: Driver, text: str
+) -> Iterator[tuple[int, http.client.HTTPResponse, Any]]:
+    """A request for a stream: when it was made, the response, and the connection."""
+    message = {"role": "user", "content": text}
+    body = {"model": driver.model, "provider": driver.name, "messages": [message], "stream": True}
+    connection = gateway.connect()
+    connection.connect()
+    data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
+    before = time.monotonic_ns()
+    try:
+        connection.request("POST", "/v1/chat/completions", data, headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{driver.name} answered {response.status}: {response.read()!r}")
+        yield before, response, connection
+    finally:
+        connection.close()
+
+
+def _asked(gateway: GatewayProcess, driver: Driver, text: str) -> Shot:
+    with _streaming(gateway, driver, text) as (before, response, _):
+        _first_words(response)
+        heard = time.monotonic_ns()
+        response.read()
+    return Shot(before, heard)
+
+
+def _first_words(response: http.client.HTTPResponse) -> None:
+    for line in response:
+        if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
+            return
+    raise RuntimeError("the stream said nothing")
+
+
+def _cancelled(driver: Driver, gateway: GatewayProcess, api: Upstream, number: int) -> float:
+    """How many ms after a client has gone its request to the vendor is closed."""
+    time.sleep(driver.settle_s)
+    api.reset()
+    api.control(**driver.stall)
+    with _streaming(gateway, driver, f"Stall, please, {number}.") as (_, response, connection):
+        _first_words(response)
+        response.close()
+        left = time.monotonic_ns()
+        connection.close()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        calls = [seen for seen in api.log() if driver.is_model_call(seen)]
+        if calls and "closed_ns" in calls[-1]:
+            return float(calls[-1]["closed_ns"] - left) / 1e6
+        time.sleep(0.02)
+    raise RuntimeError("a client left, and its request to the vendor went on for 20 s")
+
+
+def _memory_mb(gateway: GatewayProcess) -> float:
+    """Proportional set size of the gateway and all that it has started."""
+    kilobytes = 0
+    for pid in (gateway.process.pid, *descendants(gateway.process.pid)):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                kilobytes += int(line.split()[1])
+    return kilobytes / 1024
+
+
+if __name__ == "__main__":
+    main()
