@@ -56,6 +56,14 @@ def test_the_system_text_goes_up_verbatim(gemini: Running) -> None:
     assert gemini.sent()[0]["systemInstruction"]["parts"] == [{"text": system}]
 
 
+def test_of_a_system_text_only_white_space_at_its_ends_is_lost(gemini: Running) -> None:
+    gemini.say(Prompt((user("hi"),), system="\n\ufeff a\n\n\nb\n\n\n\n\n c\r\n\r\n\r\n d \n\n"))
+    system = gemini.sent()[0]["systemInstruction"]["parts"][0]["text"]
+    assert system.replace(GUARD, "") == "a\n\n\nb\n\n\n\n\n c\r\n\r\n\r\n d"
+    gemini.say(Prompt((user("hi"),), system=" \ufeff\n"))
+    assert gemini.sent()[1]["systemInstruction"]["parts"] == [{"text": "You are a helpful assistant."}]
+
+
 def test_names_that_the_cli_would_substitute_in_a_system_text_are_broken_up(gemini: Running) -> None:
     gemini.say(Prompt((user("hi"),), system="a ${AgentSkills} b ${SubAgents} c ${AvailableTools} d ${x_ToolName} e"))
     system = gemini.sent()[0]["systemInstruction"]["parts"][0]["text"]

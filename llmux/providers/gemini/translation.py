@@ -19,6 +19,9 @@ _COMMAND_STARTS = ("/", "?", "$")
 _CONTEXT_STARTS = ("<session_context>", "<hook_context>")
 _SUBSTITUTED = re.compile(r"\$\{(?=AgentSkills\}|SubAgents\}|AvailableTools\}|[^{}\s]*_ToolName\})")
 
+_NEWLINES_KEPT = re.compile(r"\n\n(?=\n)")
+"""of more than two newlines in a row, the CLI leaves two in a system text"""
+
 NEUTRAL_SYSTEM = "You are a helpful assistant."
 """what stands in for an absent system text: without any the CLI sends an empty text part, which is no valid instruction"""
 
@@ -45,7 +48,7 @@ def translate(prompt: Prompt, model: str) -> Translation:
     _check(prompt)
     generate, ignored = _generate_content_config(prompt, model)
     return Translation(
-        system=_SUBSTITUTED.sub("$" + GUARD + "{", prompt.system) if prompt.system.strip() else NEUTRAL_SYSTEM,
+        system=_system(prompt.system),
         model_config=canonical({"model": model, "generateContentConfig": generate}),
         history=tuple(_turn(message) for message in prompt.messages[:-1]),
         blocks=tuple(_block(part) for part in _guarded(prompt.messages[-1].parts)),
@@ -53,6 +56,14 @@ def translate(prompt: Prompt, model: str) -> Translation:
         wished=_wished(prompt),
         max_tokens=prompt.sampling.max_tokens,
     )
+
+
+def _system(text: str) -> str:
+    """The system text with nothing in it that the CLI would change, but for white space at its ends, which it takes away."""
+    text = text.strip(_JS_SPACE)
+    if not text:
+        return NEUTRAL_SYSTEM
+    return _SUBSTITUTED.sub("$" + GUARD + "{", _NEWLINES_KEPT.sub("\n\n" + GUARD, text))
 
 
 def plain_model_config(model: str) -> str:
