@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from benchmarks import raw
-from benchmarks.figures import ROUNDS, Figure, at_most, compared
+from benchmarks.figures import SHORT_ROUNDS, Figure, at_most, compared
 from benchmarks.story import Story
 from benchmarks.timing import Stopwatch, spread
 from llmux.actors.facts import EMPTY
@@ -20,31 +20,31 @@ from llmux.metrics import Metrics
 from llmux.migrations import upgrade
 
 APPENDERS = 64
-REQUESTS = 40
+REQUESTS = 16
 """of each appender in a round, four events each, appended one by one"""
-ALONE = 400
+ALONE = 160
 """events that the appender alone appends in a round"""
 ABOVE_FSYNC_MS = 0.5
 
 
 def measured(directory: Path) -> list[Figure]:
     """Rounds of ours and of the raw limit by turns."""
-    together: list[tuple[float, float]] = []
+    many: list[tuple[float, float]] = []
     alone: list[tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = []
-    for number in range(ROUNDS):
+    for number in range(SHORT_ROUNDS):
         ours, theirs = directory / f"ours-{number}", directory / f"raw-{number}"
-        rate = trio.run(_together, ours)
+        rate = trio.run(together, ours)
         rows = raw.rows(ours)
-        together.append((rate, len(rows) / sum(raw.insert(theirs, rows, APPENDERS))))
+        many.append((rate, len(rows) / sum(raw.insert(theirs, rows, APPENDERS))))
         fsync = raw.fsync(directory)
         seconds = trio.run(_alone, directory / f"alone-{number}")
         single = raw.insert(directory / f"single-{number}", rows[:ALONE], 1)
         alone.append((spread(seconds), fsync, spread(single)))
-    middle = sorted(fsync[0] * 1000 for _, fsync, _ in alone)[ROUNDS // 2]
+    middle = sorted(fsync[0] * 1000 for _, fsync, _ in alone)[SHORT_ROUNDS // 2]
     limit = round(middle + ABOVE_FSYNC_MS, 3)
     return [
         compared(
-            "append", f"{APPENDERS} appenders", "events/s", together,
+            "append", f"{APPENDERS} appenders", "events/s", many,
             against=f"raw, batches of {APPENDERS}", at_least=0.5,
         ),
         at_most(
@@ -82,7 +82,7 @@ def events_of(requests: int) -> list[NewEvent]:
     return [event for _ in range(requests) for group in story.direct() for event in group]
 
 
-async def _together(directory: Path) -> float:
+async def together(directory: Path) -> float:
     """Events a second of all appenders together."""
     events = events_of(APPENDERS * REQUESTS)
     share = len(events) // APPENDERS

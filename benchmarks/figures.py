@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROUNDS = 3
+SHORT_ROUNDS = 9
+"""where a round takes a second or less, and the machine's other work would show in a single one"""
 
 
 class Figure(msgspec.Struct, frozen=True):
