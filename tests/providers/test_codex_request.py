@@ -86,6 +86,6 @@ def test_what_codex_cannot_be_given_is_refused_with_a_sentence(prompt: Prompt) -
 
 
 def test_a_line_is_valid_utf8_whatever_is_in_it() -> None:
-    line = encode({"text": "a\ud800b\udfffc\x00\n\u2028€"})
+    line = encode({"text": "a\ud800b\udfffc\x00\n\u2028€\ud83e\udd8a"})
     assert b"\n" not in line
-    assert line.decode("utf-8") == '{"text":"a?b?c\\u0000\\n\u2028€"}'
+    assert line.decode("utf-8") == '{"text":"a\ufffdb\ufffdc\\u0000\\n\u2028€🦊"}'

@@ -25,8 +25,12 @@ Answerer = Callable[[str, Any], Any]
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One line. A lone surrogate becomes "?": Codex would drop the whole line without a word."""
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    """One line. Half a surrogate pair, which UTF-8 has no form for, becomes U+FFFD: Codex would drop the whole line unsaid."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 class Reply:
