@@ -11,6 +11,7 @@ where logins are renewed and subscriptions tell their use. Modes, all set throug
     slice_bytes writes the stream in slices of that many bytes, in the midst of characters
     pause_s     seconds between deltas; `resets_in_s`, `claim`, `utilization`, `retry_after_s` for the limits
     warning     the good answer's headers say that the limit is near
+    login       "revoked": no login is renewed
     used        what the subscription has used: {"five_hour": percent, ...}; without it that is not told
 """
 
@@ -68,6 +69,9 @@ class Anthropic(StandIn):
             windows = self.modes["used"].items()
             resets_at = "2030-01-01T00:00:00.123456+00:00"
             exchange.reply(200, {name: {"utilization": share, "resets_at": resets_at} for name, share in windows})
+            return
+        if exchange.path == "/v1/oauth/token" and self.modes.get("login") == "revoked":
+            exchange.reply(400, {"error": "invalid_grant", "error_description": "Refresh token not found or invalid"})
             return
         if exchange.path == "/v1/oauth/token":
             login = {
