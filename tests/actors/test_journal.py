@@ -3,7 +3,9 @@
 import pytest
 import trio
 
+from llmux.actors.facts import plain
 from llmux.actors.opening import open_system
+from llmux.actors.replaying import replay
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import CacheCleared, NewEvent
@@ -91,6 +93,26 @@ async def test_an_outcome_that_is_unknown_is_found_out_by_appending_again(tmp_pa
         await system.journal.append(event)
         assert await types_of(system) == ["CacheCleared"]
         assert system.facts.position == 2
+
+
+async def test_what_was_committed_unheard_is_folded_before_the_next_append_of_anybody(
+    tmp_path, virtual_time, monkeypatch
+):
+    async with open_house(tmp_path) as system:
+        journal = system.journal
+        real = journal._store.append
+
+        async def committed_but_unheard(batch):
+            return [OutcomeUnknown("lost") for _ in await real(batch)]
+
+        with monkeypatch.context() as broken:
+            broken.setattr(journal._store, "append", committed_but_unheard)
+            with pytest.raises(OutcomeUnknown):
+                await journal.append(cleared(system, entries=7))
+        (recorded,) = await journal.append(cleared(system, entries=8))
+        assert await types_of(system) == ["CacheCleared", "CacheCleared"]
+        assert journal.facts.position == recorded.position == 3
+        assert plain(journal.facts) == plain(await replay(journal.store))
 
 
 async def test_a_full_store_refuses_and_goes_on_when_there_is_room(tmp_path, virtual_time, monkeypatch):
