@@ -203,22 +203,23 @@ class Worker:
             await update(str(change.get("sessionUpdate")), text if isinstance(text, str) else "")
 
     async def _withdraw(self) -> None:
-        """Stops whatever is under way when a prompt is given up. Only a confirmed end of the prompt leaves the worker fit."""
+        """Ends whatever is under way when a prompt is given up. Only a reply to it leaves the worker fit."""
         if self._unanswered is None:
             return
         (method, number), self._unanswered = self._unanswered, None
-        whole, self.fit = self.fit and not self._sending and method == "session/prompt", False
+        whole, self.fit = self.fit and not self._sending, False
         if not whole:
             return
         with trio.move_on_after(CANCEL_MS_MAX / 1000, shield=True):
             try:
-                cancel = {"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": self._session}}
-                await self._send(cancel)
+                if method == "session/prompt":
+                    cancel = {"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": self._session}}
+                    await self._send(cancel)
                 while (message := await self._read()).get("id") != number or "method" in message:
                     await self._handle(message, None)
             except ProviderFailure:
                 return
-            self.fit = _dict(message.get("result")).get("stopReason") == "cancelled"
+            self.fit = method == "session/prompt" or "result" in message  # else a session may be half there
 
 
 def _refusal(number: Any, method: str) -> dict[str, Any]:
