@@ -3,6 +3,9 @@
 Success is a line with `done: true`; whatever else ends a stream is a failure. An empty answer is one too, unless the prompt's
 own `max_tokens` or stop sequences explain it.
 
+A model that is not in memory is loaded before the first byte, which can take minutes: the whole deadline for the first byte is
+for that. Once the server lists the model as loaded, a shorter one counts. The server is asked only when an answer keeps waiting.
+
 A prompt that does not fit into the model's context: newer servers refuse it, because they are told to (`truncate: false`). Older
 ones drop the beginning of it in silence. What certainly does not fit is therefore not sent at all, and an answer whose own
 count of prompt tokens shows a cut ends as the failure `context_too_long` in the place of its `Finish`. The cost is one call of
@@ -10,6 +13,8 @@ count of prompt tokens shows a cut ends as the failure `context_too_long` in the
 cut cannot be seen.
 """
 
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import msgspec
@@ -39,6 +44,19 @@ REST_SECONDS_MAX = 0.1
 T = TypeVar("T")
 
 
+LOOK_SECONDS = 2
+"""how often the server is asked whether a model is loaded, while an answer waits for its beginning"""
+LOADED_SECONDS_MAX = 120
+"""how long a model that is in memory may take to begin: it reads the prompt, and it may have others to answer first"""
+
+
+class _Waiting:
+    """The wait for an answer to begin, and whether its model is being loaded meanwhile."""
+
+    def __init__(self, scope: trio.CancelScope):
+        self.scope, self.loading = scope, False
+
+
 class _Version(msgspec.Struct):
     version: str
 
@@ -61,7 +79,7 @@ class OllamaAdapter:
         self._facts: dict[str, ModelFacts] = {}
         self._digests: dict[str, str] = {}
         self._names: frozenset[str] = frozenset()
-        self._busy = 0
+        self._busy = self._loading = 0
 
     def __repr__(self) -> str:
         return f"<OllamaAdapter {self._server.url} {self._busy} busy, {self._server.idle} idle, {len(self._digests)} models>"
@@ -70,7 +88,7 @@ class OllamaAdapter:
         self._server.keep(self._place.settings.concurrency)
         task_status.started()
         try:
-            await trio.sleep_forever()
+            await self._server.tend()
         finally:
             await self._server.close()
 
@@ -79,8 +97,10 @@ class OllamaAdapter:
         return model in self._names
 
     def statistics(self) -> WorkerStatistics:
-        """The workers are connections."""
-        return WorkerStatistics(idle=self._server.idle, busy=self._busy, started=self._server.connected)
+        """The workers are connections; `starting` are those whose answer waits for a model to be loaded (and `busy`, too)."""
+        return WorkerStatistics(
+            starting=self._loading, idle=self._server.idle, busy=self._busy, started=self._server.connected
+        )
 
     # --- one answer -------------------------------------------------------------------------------------------------
 
@@ -98,7 +118,9 @@ class OllamaAdapter:
     async def _answer(self, call: Call, emit: Emit) -> None:
         facts = await self._facts_of(call.upstream_model)
         body, ignored = chat_request(call.prompt, call.upstream_model, facts)
-        async with self._server.exchange("POST", "/api/chat", body) as exchange:
+        async with AsyncExitStack() as stack:
+            begun = stack.enter_async_context(self._server.exchange("POST", "/api/chat", body))
+            exchange = await self._patiently(begun, call.upstream_model)
             if exchange.status != 200:
                 text = await exchange.whole(ERROR_BYTES_MAX)
                 raise failure_of(exchange.status, text, call.upstream_model, exchange.headers.get("retry-after", ""))
@@ -115,6 +137,54 @@ class OllamaAdapter:
             with trio.move_on_after(REST_SECONDS_MAX):  # so that the connection can be used again
                 while await exchange.more() is not None:
                     pass
+
+    async def _patiently(self, begun: Awaitable[Exchange], model: str) -> Exchange:
+        """Waits for the answer to begin, as long as a model that has to be loaded, or one that need not, may take."""
+        bound_ms = self._place.settings.first_byte_ms_max
+        waiting = _Waiting(
+            trio.CancelScope(deadline=trio.current_time() + (bound_ms - min(1_000, bound_ms // 3)) / 1000)
+        )
+        exchange: Exchange | None = None
+        raised: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, model, waiting)
+            try:
+                with waiting.scope:
+                    exchange = await begun
+            except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
+                raised = error
+            nursery.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
+        if exchange is None:
+            raise _silent(model, waiting.loading)
+        return exchange
+
+    async def _watch(self, model: str, waiting: "_Waiting") -> None:
+        """While an answer does not begin: looks whether its model is being loaded, and shortens the wait once it is there."""
+        try:
+            while True:
+                await trio.sleep(LOOK_SECONDS)
+                loaded = await self._is_loaded(model)
+                self._loading += (loaded is False) - waiting.loading
+                waiting.loading = loaded is False
+                if loaded:
+                    ends = trio.current_time() + LOADED_SECONDS_MAX
+                    waiting.scope.deadline = min(waiting.scope.deadline, ends)
+                    return
+        finally:
+            self._loading -= waiting.loading
+
+    async def _is_loaded(self, model: str) -> bool | None:
+        """Whether the server has the model in memory; None when it does not say."""
+        with trio.move_on_after(self._limits.probe_ms_max / 1000):
+            try:
+                running = await self._read("/api/ps", _Tags)
+            except (Lost, TooLong, *UNREADABLE):
+                return None
+            names = {tag.name for tag in running.models or []}
+            return model in names or f"{model}:latest" in names
+        return None
 
     async def _pass_on(self, exchange: Exchange, call: Call, emit: Emit) -> Line:
         """Emits what the lines say and returns the last one."""
@@ -212,6 +282,15 @@ class OllamaAdapter:
 
     def _stranger(self) -> str:
         return f"What answers at {self._server.url} is not an Ollama server. Correct [providers.ollama] url or OLLAMA_HOST."
+
+
+def _silent(model: str, loading: bool) -> ProviderFailure:
+    shown = printable(model, 100)
+    if loading:
+        message, evidence = f"Ollama was still loading the model '{shown}' when the time was up.", "ollama.loading"
+    else:
+        message, evidence = f"Ollama did not begin to answer with the model '{shown}' in time.", "ollama.silent"
+    return ProviderFailure(Kind.TIMED_OUT, message, evidence=evidence, phase="first_byte")
 
 
 def _garbled(message: str, evidence: str) -> ProviderFailure:

@@ -1,7 +1,8 @@
 """HTTP/1.1 to one fixed server: kept-alive connections, one exchange at a time on each, nothing but h11 and trio.
 
 Only the configured address is ever contacted: redirects are answers like any other, and proxies of the environment are not
-asked. Leaving an exchange before its end, by whatever way, closes its connection at once, which stops the server's work.
+asked. Leaving an exchange before its end, by whatever way, closes its connection at once, which stops the server's work. A kept
+connection that turns out to be closed, before a byte of the answer has come, is replaced once.
 
 Written here because httpcore hands bodies out as nested async generators: trio cannot end those when their reader is
 cancelled between two chunks, the most ordinary way in which a client leaves.
@@ -40,6 +41,8 @@ class _Connection:
         self.stream, self.socket = stream, socket
         self.protocol = h11.Connection(h11.CLIENT)
         self.idle_since = 0.0
+        self.used = self.heard = False
+        """whether it has carried an exchange before; whether a byte of the present answer has come"""
 
     def usable(self) -> bool:
         """Whether an idle connection can take another request: the server has neither closed it nor said anything."""
@@ -50,6 +53,7 @@ class _Connection:
         if self.protocol.our_state is not h11.DONE or self.protocol.their_state is not h11.DONE:
             return False
         self.protocol.start_next_cycle()
+        self.used, self.heard = True, False
         return True
 
     async def send(self, *events: h11.Event) -> None:
@@ -67,7 +71,9 @@ class _Connection:
                 raise Lost(stage, str(error)) from None
             if event is h11.NEED_DATA:
                 try:
-                    self.protocol.receive_data(bytes(await self.stream.receive_some(READ_BYTES)))
+                    data = bytes(await self.stream.receive_some(READ_BYTES))
+                    self.heard |= bool(data)
+                    self.protocol.receive_data(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise Lost(stage, str(error)) from None
             elif isinstance(event, h11.Event):
@@ -138,20 +144,21 @@ class Server:
     @asynccontextmanager
     async def exchange(self, method: str, path: str, body: bytes = b"") -> AsyncGenerator[Exchange, None]:
         """Sends one request and opens its answer once status and headers are there. Raises Lost."""
+        headers = [("Host", self._authority), ("User-Agent", "llmux"), ("Accept", "application/json")]
+        if body:
+            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        request = h11.Request(method=method, target=f"{self._path}{path}", headers=headers)
         connection = await self._connection()
         kept = False
         try:
-            headers = [("Host", self._authority), ("User-Agent", "llmux"), ("Accept", "application/json")]
-            if body:
-                headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-            request = h11.Request(method=method, target=f"{self._path}{path}", headers=headers)
-            parts = (h11.Data(data=body),) if body else ()
-            await connection.send(request, *parts, h11.EndOfMessage())
-            head = await connection.event("head")
-            while isinstance(head, h11.InformationalResponse):
-                head = await connection.event("head")
-            if not isinstance(head, h11.Response):
-                raise Lost("head", "the server closed the connection")
+            try:
+                head = await self._head(connection, request, body)
+            except Lost:
+                if not connection.used or connection.heard:
+                    raise
+                await _close(connection)
+                connection = await self._connect()
+                head = await self._head(connection, request, body)
             yield Exchange(connection, head)
             kept = len(self._idle) < self._idle_max and connection.reusable()
         finally:
@@ -160,6 +167,16 @@ class Server:
                 self._idle.append(connection)
             else:
                 await _close(connection)
+
+    async def _head(self, connection: _Connection, request: h11.Request, body: bytes) -> h11.Response:
+        parts = (h11.Data(data=body),) if body else ()
+        await connection.send(request, *parts, h11.EndOfMessage())
+        head = await connection.event("head")
+        while isinstance(head, h11.InformationalResponse):
+            head = await connection.event("head")
+        if not isinstance(head, h11.Response):
+            raise Lost("head", "the server closed the connection")
+        return head
 
     async def _connection(self) -> _Connection:
         while self._idle:
@@ -195,6 +212,15 @@ class Server:
     def keep(self, idle_max: int) -> None:
         """From now on up to `idle_max` connections stay open when nobody uses them. Whoever calls this calls `close` too."""
         self._idle_max = idle_max
+
+    async def tend(self) -> None:
+        """Closes connections that nobody has used for a while. Runs until cancelled."""
+        while True:
+            await trio.sleep(IDLE_SECONDS_MAX / 4)
+            stale = [connection for connection in self._idle if not connection.usable()]
+            self._idle = [connection for connection in self._idle if connection not in stale]
+            for connection in stale:
+                await _close(connection)
 
     async def close(self) -> None:
         """Closes the connections that nobody uses, and keeps none from now on."""

@@ -17,7 +17,7 @@ Modes, set by POST /_ctl {"mode": …} for the chats that follow:
 
 `write_bytes` splits every answer into writes of that size (0: a line each); `counts`: false leaves the token counts out; `last`
 holds fields of the last line that differ ("done_reason"); `gap_ms` pauses between lines; `load_ms` before the first byte;
-`models`, `version`, `show` are what the other doors answer.
+`models`, `loaded`, `version`, `show` are what the other doors answer.
 """
 
 import json
@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "gap_ms": 0,
     "load_ms": 0,
     "models": ["tiny:latest"],
+    "loaded": ["tiny:latest"],
     "version": "0.9.3",
     "show": {
         "parameters": "num_ctx 4096",
@@ -64,6 +65,9 @@ class Ollama(StandIn):
             case "GET", "/api/tags":
                 names = self.mode("models")
                 exchange.reply(200, {"models": [{"name": n, "model": n, "size": 1, "digest": f"d-{n}"} for n in names]})
+            case "GET", "/api/ps":
+                names = self.mode("loaded")
+                exchange.reply(200, {"models": [{"name": n, "model": n, "size_vram": 1} for n in names]})
             case "POST", "/api/show":
                 found = exchange.json().get("model") in [*self.mode("models"), "tiny"]
                 exchange.reply(*(200, self.mode("show")) if found else (404, {"error": "model 'x' not found"}))
