@@ -1,5 +1,26 @@
-"""A real Ollama server with one tiny model that babbles: shapes, counts, seeds, refusals and the end of a generation."""
+"""A real Ollama server with one tiny model that babbles: shapes, counts, seeds, refusals and the end of a generation.
 
+The traps that were found in Ollama, each with its test (here, or in tests/providers against a server that misbehaves):
+
+| trap | test |
+|---|---|
+| no byte until a cold model is loaded, for minutes | test_ollama_waiting: test_trap_a_cold_model_sends_no_byte_until_it_is_loaded |
+| a prompt longer than num_ctx is cut in silence | test_trap_a_prompt_that_the_server_would_cut_in_silence_is_too_long |
+| an image sent to a text model is ignored in silence | test_trap_an_image_for_a_model_without_eyes_is_refused |
+| only leaving stops a generation | test_trap_cancelling_stops_the_generation_at_the_server |
+| the runner crashes in the midst of an answer | test_trap_the_runner_crashes_and_the_next_answer_reloads_the_model |
+| a stream that ends without its done line looks good | test_ollama: the row "no_done"; "cut" and "error_line" beside it |
+| an error line under status 200 | test_ollama: the row "error_line"; test_ollama_wire: test_a_line_that_is_no_part_of_an_answer_is_a_failure |
+| a wrong option is a 500, a missing model has two spellings | test_ollama_wire: test_every_refusal_has_its_kind |
+| counts are left out where they are zero | test_ollama_wire: test_a_last_line_without_counts_is_good |
+| max_tokens 0 means "no end" | test_ollama_wire: test_what_ollama_cannot_be_asked_is_refused_before_it_is_sent |
+| a prompt without text only loads the model | the same, and test_ollama: the row with done_reason "load" |
+| a redirect would lead elsewhere | test_ollama: test_a_redirect_is_never_followed |
+| a kept connection is closed in the moment it is used | test_ollama_waiting: test_a_stale_connection_is_replaced_once_… |
+"""
+
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +29,11 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Answer, Finish, Image, Message, Prompt, Sampling, Text, assistant, user
+from llmux.providers import ollama
 from llmux.providers.adapter import Call
 from llmux.providers.ollama import OllamaAdapter
-from tests.providers.hearing import Heard, ask, place_of
+from llmux.providers.ollama_http import Server
+from tests.providers.hearing import Heard, ask, descendants, place_of
 from tests.upstreams.running import Upstream, upstream
 
 WINDOW_TOKENS = 256
@@ -96,7 +119,7 @@ async def test_reasoning_effort_is_reported_as_ignored_by_a_model_that_does_not_
     assert (await say(adapter, "x", reasoning_effort="none", max_tokens=2)).finish.ignored == ()
 
 
-async def test_an_image_for_a_model_without_eyes_is_refused(adapter):
+async def test_trap_an_image_for_a_model_without_eyes_is_refused(adapter):
     prompt = Prompt((Message("user", (Text("x"), Image("image/png", "aGFsbG8="))),))
     assert (await failing(adapter, prompt))[0].evidence == "ollama.no_vision"
 
@@ -112,7 +135,7 @@ async def test_an_image_for_a_model_without_eyes_is_refused(adapter):
         (Prompt((user("word " * 10_000),)), "ollama.window"),
     ],
 )
-async def test_a_prompt_that_the_server_would_cut_in_silence_is_too_long(adapter, prompt, evidence):
+async def test_trap_a_prompt_that_the_server_would_cut_in_silence_is_too_long(adapter, prompt, evidence):
     failure, _ = await failing(adapter, prompt)
     assert (failure.kind, failure.evidence) == (Kind.CONTEXT_TOO_LONG, evidence)
 
@@ -122,7 +145,7 @@ async def test_a_prompt_that_fits_is_answered(adapter):
     assert WINDOW_TOKENS / 2 < answer.finish.usage.input_tokens < WINDOW_TOKENS
 
 
-async def test_cancelling_stops_the_generation_at_the_server(adapter):
+async def test_trap_cancelling_stops_the_generation_at_the_server(adapter):
     """The server makes one answer at a time: while an endless one went on, no other would come."""
     call = Call(Prompt((user("hello"),), sampling=Sampling(max_tokens=100_000_000)), "tiny", "tiny")
     spoke = trio.Event()
@@ -169,3 +192,71 @@ async def test_a_probe_finds_the_version_and_the_model(adapter):
     assert readiness.models == ("tiny:latest",)
     assert readiness.sentence == ""
     assert adapter.accepts("tiny")
+
+
+async def test_a_model_is_cold_until_it_is_asked_and_the_first_answer_waits_for_it(adapter, server, monkeypatch):
+    """The load itself takes some 0.3 s here: too short to be watched for certain, so that only its two ends are."""
+    monkeypatch.setattr(ollama, "LOOK_SECONDS", 0.01)
+    await unload(server)
+    assert await adapter._is_loaded("tiny") is False
+    assert (await say(adapter, "hello", max_tokens=2)).text
+    assert await adapter._is_loaded("tiny") is True
+    assert await adapter._is_loaded("tiny:latest") is True
+    assert await adapter._is_loaded("nope") is False
+    assert adapter.statistics().starting == 0
+
+
+async def unload(server: Upstream) -> None:
+    async with Server(server.url, connect_ms_max=5_000).exchange(
+        "POST", "/api/generate", b'{"model":"tiny","keep_alive":0}'
+    ) as exchange:
+        assert b'"unload"' in await exchange.whole(65_536)
+
+
+async def test_all_answers_go_over_one_connection(adapter):
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        for seed in range(4):
+            heard = Heard()
+            call = Call(Prompt((user("hello"),), sampling=Sampling(seed=seed, max_tokens=3)), "tiny", "tiny")
+            await adapter.answer(call, heard.emit, heard.report)
+            assert heard.answer.text
+        assert (adapter.statistics().started, adapter.statistics().idle) == (1, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stop_sequence_ends_the_answer_before_itself(adapter):
+    whole = (await say(adapter, "hello", seed=5, max_tokens=24)).text
+    cut = whole[len(whole) // 2 : len(whole) // 2 + 2]
+    stopped = await say(adapter, "hello", seed=5, max_tokens=24, stop=(cut,))
+    assert stopped.finish.reason == "stop"
+    assert stopped.text == whole[: whole.index(cut)]
+
+
+async def test_a_narrow_choice_is_another_one(adapter):
+    """With top_p next to nothing, only the likeliest token is left, whatever the seed."""
+    answers = {(await say(adapter, "hello", top_p=0.000001, seed=seed, max_tokens=8)).text for seed in range(3)}
+    assert len(answers) == 1
+
+
+async def test_trap_the_runner_crashes_and_the_next_answer_reloads_the_model(adapter, server):
+    """The runner dies in the midst of an answer; the server says so in its last line, and loads the model again by itself."""
+    heard, failures = Heard(), []
+
+    async def one() -> None:
+        call = Call(Prompt((user("hello"),), sampling=Sampling(max_tokens=100_000_000)), "tiny", "tiny")
+        try:
+            await adapter.answer(call, heard.emit, heard.report)
+        except ProviderFailure as failure:
+            failures.append(failure)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            while not heard.text:
+                await trio.sleep(0.01)
+            for pid, name in descendants(server.pid).items():
+                if b"runner" in Path(f"/proc/{pid}/cmdline").read_bytes() and name:
+                    os.kill(pid, signal.SIGKILL)
+        assert [failure.kind for failure in failures] == [Kind.GARBLED]
+        assert (await say(adapter, "hello", max_tokens=2)).text
