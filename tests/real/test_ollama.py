@@ -10,7 +10,7 @@ The traps that were found in Ollama, each with its test (here, or in tests/provi
 | only leaving stops a generation | test_trap_cancelling_stops_the_generation_at_the_server |
 | the runner crashes in the midst of an answer | test_trap_the_runner_crashes_and_the_next_answer_reloads_the_model |
 | a stream that ends without its done line looks good | test_ollama: the row "no_done"; "cut" and "error_line" beside it |
-| an error line under status 200 | test_ollama: the row "error_line"; test_ollama_wire: test_a_line_that_is_no_part_of_an_answer_is_a_failure |
+| an error line under status 200 | test_ollama: "error_line"; test_ollama_wire: test_a_line_that_is_no_part_of_an_answer_is_a_failure |
 | a wrong option is a 500, a missing model has two spellings | test_ollama_wire: test_every_refusal_has_its_kind |
 | counts are left out where they are zero | test_ollama_wire: test_a_last_line_without_counts_is_good |
 | max_tokens 0 means "no end" | test_ollama_wire: test_what_ollama_cannot_be_asked_is_refused_before_it_is_sent |
