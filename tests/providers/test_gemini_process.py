@@ -89,6 +89,17 @@ async def test_what_the_program_asks_for_is_refused(make: Make) -> None:
     assert json.loads(heard.text.removesuffix("hi")) == [{"outcome": {"outcome": "cancelled"}}, -32601]
 
 
+async def test_no_session_is_used_twice(make: Make, tmp_path: Path) -> None:
+    adapter = make()
+    async with serving(adapter):
+        for _ in range(3):
+            await answered(adapter)
+    methods = [line["method"] for line in notes(tmp_path)]
+    assert methods == ["initialize", *["session/new", "session/prompt"] * 3]
+    folders = [line["params"]["cwd"] for line in notes(tmp_path) if line["method"] == "session/new"]
+    assert len(set(folders)) == 3  # the CLI keeps the settings of a folder
+
+
 async def test_updates_of_other_sessions_and_of_no_shape_say_nothing(make: Make) -> None:
     adapter = make("wrong shapes")
     async with serving(adapter):
