@@ -26,13 +26,14 @@ from rich.console import Console
 from benchmarks import raw
 from benchmarks.drivers import Driver, Shot
 from benchmarks.drivers.claude import Claude
+from benchmarks.drivers.codex import Codex
 from benchmarks.figures import Figure, at_most, shown
 from benchmarks.timing import spread
 from tests.gateway import GatewayProcess, gateway_process
 from tests.providers.hearing import descendants
 from tests.upstreams.running import Upstream, upstream
 
-DRIVERS: tuple[type[Driver], ...] = (Claude,)
+DRIVERS: tuple[type[Driver], ...] = (Claude, Codex)
 RESULTS = Path(".cache/benchmarks")
 OVERHEAD_MS_MAX, FIRST_TOKEN_MS_MAX, CANCELLED_MS_MAX = 10.0, 5.0, 100.0
 WAYS = ("cold", "one command per request", "bare", "gateway")
