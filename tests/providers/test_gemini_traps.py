@@ -33,7 +33,9 @@ TRAPS = {
     "names in a system text are substituted": "test_names_that_the_cli_would_substitute_in_a_system_text_are_broken_up",
     "a system text loses newlines": "test_of_a_system_text_only_white_space_at_its_ends_is_lost",
     "an empty system text is no valid instruction": "test_of_a_system_text_only_white_space_at_its_ends_is_lost",
-    "session/load ignores the settings of the directory": "test_sampling_values_hold_with_a_history_too_and_the_second_time_without_a_new_process",
+    "session/load ignores the settings of the directory": (
+        "test_sampling_values_hold_with_a_history_too_and_the_second_time_without_a_new_process"
+    ),
     "an alias is lost when the CLI renames the model": "test_a_model_that_the_cli_renames_keeps_its_sampling",
     "without previews another model answers": "test_an_account_without_previews_is_answered_by_another_model_and_that_is_told",
     "loading repeats the history as if it were the answer": "test_history_goes_up_turn_by_turn_and_is_not_taken_for_the_answer",
@@ -43,6 +45,7 @@ TRAPS = {
     "@file is included": "test_a_path_in_any_place_of_a_prompt_reads_no_file",
     "a prompt in argv is cut at 128 KB": "test_a_prompt_of_a_megabyte_arrives_whole",
     # --- what comes down
+    "the quota is asked for and not told": "test_every_answer_tells_the_quota_of_the_models",
     "usage comes without thoughts": "test_reasoning_comes_through_and_is_counted",
     "MAX_TOKENS looks like success": "test_an_answer_that_used_all_its_tokens_was_cut_by_length",
     "flash models retry in silence, for hours": "test_the_reason_for_silence_is_found",

@@ -7,7 +7,8 @@ too: HTTPS_PROXY=http://127.0.0.1:<port> and NODE_EXTRA_CA_CERTS=<file> bring th
 
 Modes (POST /_ctl): `mode` is one of ERRORS or of the names in `_stream`, `[[mode]]` in the user's last text wins; `times` bounds
 how often it is used; `text` is the answer (else the user's last text comes back), cut into `pieces`, with `pause_ms` between
-them; `thoughts`, `cached` count tokens; `previews` false takes the preview models from the account; `login` is "ok", "revoked"
+them; `thoughts`, `cached` count tokens; `previews` false takes the preview models from the account; `left` says
+more of their quotas ({model: {"remainingFraction", "resetTime"}}); `login` is "ok", "revoked"
 (no renewal), "refused" (Code Assist says 401) or "ineligible".
 """
 
@@ -161,7 +162,9 @@ class Google(StandIn):
             exchange.reply(200, _INELIGIBLE if login == "ineligible" else _TIERS)
         elif method == "retrieveUserQuota":
             models = PREVIEWS if self.modes.get("previews", True) else PREVIEWS[:0]
-            exchange.reply(200, {"buckets": [{"modelId": model, "remainingFraction": 0.5} for model in models]})
+            left = self.modes.get("left", {})
+            buckets = [{"modelId": model, "remainingFraction": 0.5, **left.get(model, {})} for model in models]
+            exchange.reply(200, {"buckets": buckets})
         elif method == "listExperiments":
             exchange.reply(200, {"flags": [], "experimentIds": []})
         else:

@@ -5,9 +5,9 @@ import math
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Finish, FinishReason, ReasoningDelta, TextDelta, Usage
+from llmux.prompts import Finish, FinishReason, Prompt, ReasoningDelta, TextDelta, Usage, user
 from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
-from llmux.providers.gemini import signs
+from llmux.providers.gemini import quota, signs
 from llmux.providers.gemini.pool import Pool
 from llmux.providers.gemini.program import Login, Program, find_login, find_program, login_folder, older_than_tested
 from llmux.providers.gemini.settings import carried
@@ -17,14 +17,20 @@ from llmux.providers.gemini.worker import Stopped, Worker
 SILENCE_MARGIN_MS = 2_000
 """how long before the first-byte deadline a silent worker is asked why"""
 
+LOOK_S = 5.0
+"""between two looks whether the quota should be looked at"""
+
 
 class GeminiAdapter:
     """One account of the Gemini CLI."""
 
     def __init__(self, place: Place):
         self._place = place
-        models = {place.settings.upstream.get(model, model) for model in place.settings.models}
-        self._pool = Pool(place, self._argv, tuple(plain_model_config(model) for model in sorted(models)))
+        self._names = {model: place.settings.upstream.get(model, model) for model in place.settings.models}
+        self._quota_known_at = -math.inf
+        self._windows: tuple[QuotaWindow, ...] = ()
+        models = sorted(set(self._names.values()))
+        self._pool = Pool(place, self._argv, tuple(plain_model_config(model) for model in models))
 
     def __repr__(self) -> str:
         return f"<GeminiAdapter {self._place.name}/{self._place.account.name} {self._pool!r}>"
@@ -39,7 +45,39 @@ class GeminiAdapter:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the workers; runs until cancelled, then leaves no process and no file of theirs behind."""
-        await self._pool.serve(task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._pool.serve)
+            nursery.start_soon(self._look_at_usage)
+            task_status.started()
+
+    async def _look_at_usage(self) -> None:
+        """Lets an idle worker learn now and then what was used elsewhere, unless an answer has told it; the next probe tells it."""
+        interval_s, limits = self._place.limits.usage_interval_ms / 1000, self._place.limits
+        nothing = translate(Prompt((user("?"),)), next(iter(self._names.values()), "gemini-3-flash-preview"))
+        while True:
+            due_in_s = self._quota_known_at + interval_s - trio.current_time()
+            await trio.sleep(max(min(LOOK_S, interval_s), due_in_s))
+            login = find_login(self._place)
+            if trio.current_time() < self._quota_known_at + interval_s or not isinstance(login, Login) or login.key:
+                continue
+            worker = self._pool.borrow()
+            if worker is None:
+                continue
+            self._quota_known_at = trio.current_time()
+            try:
+                with trio.move_on_after(limits.call_ms_max / 1000):
+                    await worker.look(nothing)
+                self._windows = self._learned(worker)
+            except (ProviderFailure, OSError):  # whatever is wrong, the next answer will say it
+                continue
+            finally:
+                self._pool.give_back(worker)
+
+    def _learned(self, worker: Worker) -> tuple[QuotaWindow, ...]:
+        windows = quota.windows(worker.home.quota(), self._names)
+        if windows:
+            self._quota_known_at = trio.current_time()
+        return windows
 
     async def probe(self) -> Readiness:
         """Looks for the CLI, node and the login on disk; starts nothing."""
@@ -57,7 +95,9 @@ class GeminiAdapter:
             )
         elif isinstance(program, Program):
             sentence = older_than_tested(program.version)
+        windows, self._windows = self._windows, ()
         return Readiness(
+            windows=windows,
             installed=isinstance(program, Program),
             logged_in=isinstance(login, Login),
             version=program.version if isinstance(program, Program) else "",
@@ -66,9 +106,9 @@ class GeminiAdapter:
         )
 
     async def answer(self, call: Call, emit: Emit, report: Report) -> None:
-        """Answers one prompt. Raises ProviderFailure, and has told `report` about a spent quota."""
+        """Answers one prompt. Raises ProviderFailure, and has told `report` about quotas."""
         try:
-            await self._answer(call, emit)
+            await self._answer(call, emit, report)
         except ProviderFailure as failure:
             if failure.kind is Kind.QUOTA_EXHAUSTED:
                 spent = QuotaWindow("model", "rejected", call.model, 100, failure.resets_at)
@@ -77,16 +117,20 @@ class GeminiAdapter:
         except OSError as error:
             raise signs.unwritable(error) from None
 
-    async def _answer(self, call: Call, emit: Emit) -> None:
+    async def _answer(self, call: Call, emit: Emit, report: Report) -> None:
         translation = translate(call.prompt, call.upstream_model)
         self._argv()
         login = find_login(self._place)
         if not isinstance(login, Login):
             raise signs.logged_out(login)
-        finish = await self._converse(translation, call.upstream_model, emit)
+        finish, windows = await self._converse(translation, call.upstream_model, emit)
+        for window in windows:
+            report(window)
         await emit(finish)
 
-    async def _converse(self, translation: Translation, upstream_model: str, emit: Emit) -> Finish:
+    async def _converse(
+        self, translation: Translation, upstream_model: str, emit: Emit
+    ) -> tuple[Finish, tuple[QuotaWindow, ...]]:
         """Borrows a worker for one prompt. Before the actor's first-byte deadline it finds out why a worker is silent."""
         bound_ms = self._place.settings.first_byte_ms_max
         worker: Worker | None = None
@@ -95,7 +139,8 @@ class GeminiAdapter:
                 worker = await self._pool.take(translation.model_config if translation.history else "")
                 stream = _Stream(emit, first_byte, self._place.limits.answer_bytes_max)
                 stopped = await worker.answer(translation, stream.update)
-                return _finish(translation, upstream_model, stopped, stream.said_anything)
+                finish = _finish(translation, upstream_model, stopped, stream.said_anything)
+                return finish, self._learned(worker)
             if worker is None:
                 raise signs.of_silence(b"", self._place.clock.now())
             raise await worker.silence(self._place.clock.now)

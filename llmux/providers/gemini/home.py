@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from llmux.providers.gemini.program import CREDENTIALS, Login
+from llmux.providers.gemini.quota import NOTE_TAKER
 from llmux.providers.gemini.settings import DENY_ALL, home_settings, request_settings
 from llmux.providers.gemini.translation import NEUTRAL_SYSTEM, Translation
 
@@ -52,6 +53,8 @@ class Home:
         self.start = directory / "start"
         """the working directory of the process: nothing but the way to its home"""
         self.policy = directory / "deny-all.toml"
+        self._note_taker = directory / "quota.cjs"
+        self._quota = directory / "quota.json"
         self.name = _SAME_FOR_ALL or str(directory)
         """what the process is told where its home is"""
 
@@ -67,6 +70,7 @@ class Home:
         self._write(self.policy, DENY_ALL)
         self._write(self._system, NEUTRAL_SYSTEM)
         if login.file is not None:
+            self._write(self._note_taker, NOTE_TAKER)
             credentials = self._data / CREDENTIALS
             if login.writable:
                 credentials.symlink_to(login.file.absolute())  # the CLI renews its token in place, for everybody
@@ -87,6 +91,7 @@ class Home:
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
             "TMPDIR": str(self._tmp),
+            **({"NODE_OPTIONS": f"--require={json.dumps(str(self._note_taker))}"} if self._note_taker.exists() else {}),
             **extra,
         }
 
@@ -124,6 +129,15 @@ class Home:
             if found:  # quotes inside texts are escaped, so only a real record matches
                 return Tokens(*(int(number) for number in found[-1]))
         return None
+
+    def quota(self) -> bytes:
+        """What the CLI has learned of the account's quota since this was asked last, as `quota.windows` reads it; b"" = nothing."""
+        try:
+            note = self._quota.read_bytes()
+            self._quota.unlink()
+        except OSError:
+            return b""
+        return note
 
     def clean(self) -> None:
         """Removes everything that holds words of a prompt."""

@@ -115,6 +115,14 @@ class Pool:
         assert wanted.result is not None
         raise wanted.result
 
+    def borrow(self) -> Worker | None:
+        """A worker that has nothing to do now, if there is one; give it back."""
+        for worker in self._workers:
+            if not worker.busy and worker.fit and worker.process.exit_status is None:
+                worker.busy = True
+                return worker
+        return None
+
     def give_back(self, worker: Worker) -> None:
         """The request is over. A worker that is not fit is killed at once, a worn one ends in peace."""
         worker.busy, worker.free_since = False, trio.current_time()

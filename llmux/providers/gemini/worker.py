@@ -93,6 +93,17 @@ class Worker:
             finally:
                 self.home.clean()
 
+    async def look(self, translation: Translation) -> None:
+        """Opens a session and asks nothing: on the way the CLI learns of the account's quota. Raises ProviderFailure."""
+        try:
+            cwd = str(self.home.open("q" + self._place.clock.secret(8).hex(), "", translation))
+            await self._call("session/new", {"cwd": cwd, "mcpServers": []})
+        finally:
+            try:
+                await self._withdraw()
+            finally:
+                self.home.clean()
+
     async def silence(self, now: Callable[[], int]) -> ProviderFailure:
         """Ends the process, which then says on stderr why it was silent. The worker is not fit after that."""
         self.fit, self.closed = False, True
