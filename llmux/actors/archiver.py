@@ -42,7 +42,8 @@ log = structlog.get_logger()
 class Archived(msgspec.Struct, frozen=True, rename="camel"):
     """What was moved: the positions `first` to `through` into `files` with `archive_bytes`, none when nothing was that old.
 
-    The database had `bytes_before` and has `bytes_after`, its write-ahead log included.
+    The database had `bytes_before` and has `bytes_after`, its write-ahead log included. Files that `set_aside` names were
+    among the archives, and hold events that are no part of this log.
     """
 
     first: int
@@ -52,6 +53,7 @@ class Archived(msgspec.Struct, frozen=True, rename="camel"):
     archive_bytes: int
     bytes_before: int
     bytes_after: int
+    set_aside: tuple[str, ...] = ()
 
 
 class ArchiveLog(Message[Archived], frozen=True):
@@ -70,7 +72,10 @@ class Archiver(Actor):
         self._journal, self._settings, self._clock = journal, settings, clock
 
     async def handle(self, message: ArchiveLog) -> Archived:
-        return await archive(self._journal, self._settings, self._clock, message)
+        done = await archive(self._journal, self._settings, self._clock, message, _note)
+        for name in done.set_aside:
+            log.warning("an archive that is no part of this log was set aside", file=f"archives/{name}")
+        return done
 
     async def holds_older_than(self, days: int) -> bool:
         """Whether the database has events that were recorded longer ago than that."""
@@ -95,7 +100,7 @@ async def archive(
     through = await _cut(store, command.before, clock.now())
     first = (await store.origin()).head.position + 1
     before = _bytes(store)
-    await tidy(store)
+    aside = await tidy(store)
     facts: list[LogArchived] = []
     while (at := (await store.origin()).head.position) < through:
         state = await replay(store, until=min(at + EVENTS_MAX, through), page=FOLDED_AT_ONCE, snapshots=False)
@@ -104,7 +109,6 @@ async def archive(
         )
         await journal.move(sealed, NewEvent(STREAM, sealed.fact, clock.new_id(), command.principal))
         facts.append(sealed.fact)
-        log.info("archived", first=sealed.fact.first, through=sealed.fact.through, file=sealed.fact.file)
         if progress is not None:
             progress(sealed.fact)
         await _shrink(store)
@@ -117,7 +121,12 @@ async def archive(
         archive_bytes=sum(fact.file_bytes for fact in facts),
         bytes_before=before,
         bytes_after=_bytes(store),
+        set_aside=tuple(aside),
     )
+
+
+def _note(fact: LogArchived) -> None:
+    log.info("archived", first=fact.first, through=fact.through, file=fact.file)
 
 
 def _ended(state: Facts) -> Callable[[str], bool]:

@@ -33,7 +33,7 @@ def archive(before: str) -> None:
     before = _in_utc(before)
 
     async def here(journal: Journal) -> dict[str, Any]:
-        done = await archive_log(journal, settings, clock, ArchiveLog(before, principal="owner"))
+        done = await archive_log(journal, settings, clock, ArchiveLog(before, principal="admin"))
         return msgspec.to_builtins(done)  # type: ignore[no-any-return]
 
     def ask() -> dict[str, Any]:
@@ -61,6 +61,8 @@ def _tell(done: Archived) -> None:
         for file in done.files:
             click.echo(f"  {file}")
         click.echo(f"They take {_size(done.archive_bytes)} there.")
+    for name in done.set_aside:
+        click.echo(f"archives/{name} holds events that are no part of this log; it was set aside under this name.")
     click.echo(f"The database had {_size(done.bytes_before)} and has {_size(done.bytes_after)}.")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 import trio
 
 from llmux.events import LogArchived
@@ -31,8 +30,6 @@ from llmux.failures import LogDamaged, StoreFailure, StoreFull
 PAGE = 2_000
 LEVEL = 6
 """of the compression: twice as fast as the best, and 2 % larger"""
-
-log = structlog.get_logger()
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -175,35 +172,40 @@ def _failure(error: OSError, path: Path) -> StoreFailure:
     return kind(f"The archive {path} cannot be written: {error.strerror}. Nothing was moved.")
 
 
-async def tidy(reader: Reader) -> None:
+async def tidy(reader: Reader) -> list[str]:
     """Clears away what an archiving that did not come to its end has left: half a file, or one whose events never moved.
 
     A file with events that the database does not have is nobody's leftover (the log may have come from a backup): it is
-    set aside under another name, and stderr says so. Raises StoreFailure.
+    set aside under another name. Returns the names of the files that were. Raises StoreFailure.
     """
+    aside: list[str] = []
     origin = (await reader.origin()).head.position
     try:
         for part in reader.archives.folder.glob("*.part"):
             part.unlink()
         for archive in reader.archives.files():
-            if archive.through > origin:
-                await _clear(reader, archive)
+            if archive.through > origin and not await _is_leftover(reader, archive):
+                aside.append(_set_aside(archive.path))
+            elif archive.through > origin:
+                archive.path.unlink()
     except OSError as error:
         raise StoreFailure(f"The archives in {reader.archives.folder} cannot be tidied: {error.strerror}.") from error
+    return aside
 
 
-async def _clear(reader: Reader, archive: Archive) -> None:
+async def _is_leftover(reader: Reader, archive: Archive) -> bool:
+    """Whether every event of it is in the database too: the chain of hashes leads to the last one, so that one tells."""
     span = await reader.span(archive.through - 1, archive.through)
-    if span is not None and span[0].hex() == _hash_in(archive):
-        archive.path.unlink()  # every event of it is in the database: the chain of hashes leads there
-        return
-    aside = archive.path.with_name(f"{archive.path.name}.aside")
-    number = 1
+    return span is not None and span[0].hex() == _hash_in(archive)
+
+
+def _set_aside(path: Path) -> str:
+    aside, number = path.with_name(f"{path.name}.aside"), 1
     while aside.exists():
         number += 1
-        aside = archive.path.with_name(f"{archive.path.name}.aside{number}")
-    archive.path.rename(aside)
-    log.warning("an archive that is no part of this log was set aside", file=str(aside))
+        aside = path.with_name(f"{path.name}.aside{number}")
+    path.rename(aside)
+    return aside.name
 
 
 def _hash_in(archive: Archive) -> str:

@@ -1,6 +1,6 @@
 """Archiving, for whoever administrates the gateway. What it does is told in docs/log.md.
 
-    POST /admin/archive   {"before": "30d"}: {"first", "through", "events", "files", "archiveBytes", "bytesBefore", "bytesAfter"}
+    POST /admin/archive   {"before": "30d"}: {"first", "through", "events", "files", "archiveBytes", "bytesBefore", "bytesAfter", …}
 
 `before` is an age (30d, 12h), a time, or a position; what came before it moves into compressed files. The answer comes when
 that is done, which takes some seconds for 100,000 events; whoever does not wait for it does not stop it.
