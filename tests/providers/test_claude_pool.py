@@ -185,6 +185,18 @@ async def test_without_a_login_nothing_waits(make: Make) -> None:
         assert descendants() == {}
 
 
+async def test_a_provider_that_is_no_longer_ready_loses_its_processes(make: Make, tmp_path: Path) -> None:
+    async with served(make(**DEFAULT)) as adapter:
+        await until(lambda: idle(adapter) == 1)
+        program = tmp_path / "claude"
+        program.rename(tmp_path / "elsewhere")
+        assert not (await adapter.probe()).ready
+        await until(lambda: descendants() == {})
+        (tmp_path / "elsewhere").rename(program)
+        assert (await adapter.probe()).ready
+        await until(lambda: idle(adapter) == 1)
+
+
 async def test_no_pool_at_all_still_answers(make: Make) -> None:
     adapter = make(warm=0, **DEFAULT)
     async with served(adapter):
