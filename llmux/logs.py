@@ -3,12 +3,23 @@
 import logging
 import sys
 import traceback
+from typing import Any
 
 import structlog
 
 
 def configure() -> None:
-    """Sets structlog and the standard library's logging up for the whole process."""
+    """Sets structlog and the standard library's logging up for the whole life of a gateway."""
+    _configure(logging.INFO, structlog.PrintLoggerFactory(sys.stderr), lasting=True)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+def configure_command() -> None:
+    """The same for a short command: its output is its own, and stderr only hears what is wrong."""
+    _configure(logging.WARNING, lambda *_: structlog.PrintLogger(sys.stderr), lasting=False)
+
+
+def _configure(level: int, factory: Any, *, lasting: bool) -> None:
     pretty = sys.stderr.isatty()
     render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -18,11 +29,10 @@ def configure() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=factory,
+        cache_logger_on_first_use=lasting,
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
 def report(error: BaseException, event: str, **context: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 import trio.testing
 
 from tests.virtual_time import jumping_clock
@@ -22,6 +23,13 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def virtual_time(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
     """Trio's clock jumps to the next deadline as soon as everybody waits: see tests/virtual_time.py."""
     return jumping_clock(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that was run inside a test has set structlog up for its own process."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -46,9 +46,7 @@ def _write(facts: Facts, directory: Path) -> SnapshotTaken:
         file.flush()
         os.fsync(file.fileno())
     part.rename(path)
-    for old in sorted(folder.glob("state-*.json.gz"))[:-KEPT]:
-        with suppress(FileNotFoundError):
-            old.unlink()
+    _tidy(folder, path)
     for rest in folder.glob("*.part"):
         rest.unlink()
     return SnapshotTaken(
@@ -57,6 +55,15 @@ def _write(facts: Facts, directory: Path) -> SnapshotTaken:
         sha256=hashlib.sha256(content).hexdigest(),
         state_schema=SCHEMA,
     )
+
+
+def _tidy(folder: Path, newest: Path) -> None:
+    """Leaves the newest files. One of a later position is of a log that is no more: a backup was restored over it."""
+    files = sorted(folder.glob("state-*.json.gz"))
+    here = files.index(newest)
+    for old in (*files[: max(0, here + 1 - KEPT)], *files[here + 1 :]):
+        with suppress(FileNotFoundError):
+            old.unlink()
 
 
 async def latest(reader: Reader, until: int | None = None) -> Facts | None:

@@ -2,7 +2,7 @@
 
 import click
 
-from llmux import __version__
+from llmux import __version__, logs
 from llmux.cli.archiving import archive
 from llmux.cli.command import Group
 from llmux.cli.examining import doctor
@@ -23,6 +23,7 @@ from llmux.cli.verifying import verify, witness
 @click.version_option(__version__, prog_name="llmux")
 def main() -> None:
     """One HTTP API over your logged-in Claude Code, Gemini CLI and Codex, and a local Ollama."""
+    logs.configure_command()
 
 
 for _command in (

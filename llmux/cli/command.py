@@ -21,6 +21,9 @@ class Command(click.Command):
     """A command whose LLMuxErrors are sentences on stderr and an exit code, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for name, value in ctx.params.items():
+            if not _is_text(value):
+                raise click.BadParameter("this is no UTF-8 text", ctx, param_hint=name.upper())
         try:
             return super().invoke(ctx)
         except (LLMuxError, BaseExceptionGroup) as raised:
@@ -29,6 +32,17 @@ class Command(click.Command):
                 raise
             click.echo(f"llmux: {error}", err=True)
             ctx.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationWrong) else EXIT_FAILED)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether everything that was typed can be written as UTF-8; bytes that are none arrive as halves of surrogate pairs."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_text, value))
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sole(error: BaseException) -> BaseException:

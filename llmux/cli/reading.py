@@ -15,12 +15,13 @@ from llmux.actors.history import Wanted
 from llmux.actors.moments import iso, time_of
 from llmux.actors.stories import plain_event, story_of, streams_of
 from llmux.cli.command import Command, CommandWithMore, print_json, read_log
-from llmux.events import RecordedEvent
+from llmux.events import TYPES, RecordedEvent
 from llmux.eventstore import Reader
 from llmux.failures import ClientFailure, printable
 
 FOLLOW_INTERVAL_S = 0.25
 DATA_CHARS_MAX = 160
+POSITION_MAX = 2**63 - 1
 
 Show = Callable[[Sequence[RecordedEvent]], None]
 """Prints the next events."""
@@ -46,8 +47,8 @@ class _Time(click.ParamType[int]):
 @click.option("--type", "types", multiple=True, help="Only events of this type; may be given more than once.")
 @click.option("--principal", help="Only what this key id (or local, admin, gateway) caused.")
 @click.option("--request", "request_id", help="Only the events of this request and of its flight.")
-@click.option("--after", type=click.IntRange(0), default=0, help="Begin after this position.")
-@click.option("--until", type=click.IntRange(0), help="End with this position.")
+@click.option("--after", type=click.IntRange(0, POSITION_MAX), default=0, help="Begin after this position.")
+@click.option("--until", type=click.IntRange(0, POSITION_MAX), help="End with this position.")
 @click.option("--from", "recorded_from", type=_Time(), help="Only what was recorded at this time or later.")
 @click.option("--to", "recorded_to", type=_Time(), help="Only what was recorded at this time or before.")
 @click.option("--limit", type=click.IntRange(1), help="Print at most so many events.")
@@ -70,6 +71,8 @@ def events(
     """Print the events of the log."""
     if follow and recorded_to is not None:
         raise click.UsageError("--follow goes on, and --to ends: give one of them.")
+    for name in sorted(frozenset(types) - TYPES.keys()):  # it may be what a newer version recorded
+        click.echo(f"llmux: This version knows no event that is called '{printable(name, 60)}'.", err=True)
     wanted = Wanted(frozenset(streams), frozenset(types), principal, recorded_from, recorded_to)
     as_table = sys.stdout.isatty() if table is None else table
     show = _as_json if as_json else EventTable().print if as_table else _as_lines

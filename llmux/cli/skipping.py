@@ -28,7 +28,7 @@ class NothingToSkip(LLMuxError):
 
 
 @click.command(cls=Command)
-@click.argument("position", type=click.IntRange(1))
+@click.argument("position", type=click.IntRange(1, 2**63 - 1))
 @click.option("--reason", required=True, help="Why it does not matter; it is recorded.")
 def skip(position: int, reason: str) -> None:
     """Declare that the event at POSITION, which this version cannot read, means nothing. The gateway must be stopped."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,8 @@ from llmux.eventstore.mounts import network_mount
 from llmux.failures import ConfigurationWrong, DirectoryInUse
 
 FILE = "lock"
+TRIES = 20
+WAIT_S = 0.005
 
 
 @contextmanager
@@ -22,13 +25,11 @@ def own_directory(directory: Path) -> Iterator[Path]:
     _refuse_networks(directory)
     descriptor = _opened(directory)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             raise DirectoryInUse(
                 f"The data directory {directory} is in use by {_owner(descriptor)}. One gateway owns it at a time: "
                 "stop the other one, or set LLMUX_DATA_DIR to another directory."
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         try:
@@ -38,6 +39,17 @@ def own_directory(directory: Path) -> Iterator[Path]:
                 os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Takes the lock, if nobody owns it. Whoever asks `is_owned` after a crash holds it for a moment, which is waited for."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            threading.Event().wait(WAIT_S)
+    return False
 
 
 def is_owned(directory: Path) -> bool:

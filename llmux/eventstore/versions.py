@@ -12,7 +12,7 @@ REMEMBERED = 10_000
 
 
 class Versions:
-    """The last versions of streams. What is forgotten comes back as None; what is said was true when it was noted.
+    """The last versions of streams. What is forgotten comes back as None, or as what `floor` says.
 
     `floor` holds the streams that go on although their events up to that version have moved into archives. It is never
     forgotten, and a stream that has gone on since is beyond it.
@@ -29,6 +29,10 @@ class Versions:
         if version is None:
             version = self._old.get(stream)
         return self.floor.get(stream) if version is None else version
+
+    def remembers(self, stream: str) -> bool:
+        """Whether `of` says for certain where the stream is now. (What is in `floor` may have gone on, and be forgotten.)"""
+        return stream in self._young or stream in self._old
 
     def note(self, events: Iterable[RecordedEvent]) -> None:
         """These events have been committed."""
@@ -61,9 +65,12 @@ def guess(
                 known[draft.event.stream] = version
         for stream, expected in entry.expected.items():
             version = versions.of(stream)
+            decided = any(draft.event.stream == stream for draft in entry.drafts)
+            if not decided and not versions.remembers(stream):
+                return None  # no row would be refused if the guess were wrong
             if version is not None:
                 known[stream] = version
-            elif expected not in (ANY, NO_STREAM) or all(draft.event.stream != stream for draft in entry.drafts):
+            elif expected not in (ANY, NO_STREAM):
                 return None
     plan = Plan(head, known, (), now, key).decide(entries)
     for entry, outcome in zip(entries, plan.outcomes, strict=True):

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmux.actors.facts import EMPTY, Facts, plain
@@ -124,3 +125,14 @@ async def test_an_unknown_event_stops_a_start_until_somebody_skips_it(tmp_path, 
         facts = await replay(reader, snapshots=False)
         assert facts.position > head
         assert plain(facts) == plain(await replay(reader))
+
+
+async def test_a_snapshot_outlives_those_of_a_log_that_was_replaced(tmp_path):
+    """After a restore, files of later positions are of a log that is no more."""
+    later = [await take(msgspec.structs.replace(EMPTY, position=position), tmp_path) for position in (50, 60)]
+    fact = await take(msgspec.structs.replace(EMPTY, position=20), tmp_path)
+    assert (tmp_path / fact.file).exists()
+    assert not any((tmp_path / each.file).exists() for each in later)
+    for position in (30, 40):
+        await take(msgspec.structs.replace(EMPTY, position=position), tmp_path)
+    assert [int(path.name[6:21]) for path in sorted((tmp_path / FOLDER).iterdir())] == [30, 40]

@@ -1,13 +1,14 @@
 """One process owns a data directory."""
 
 import fcntl
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmux.eventstore import is_owned, own_directory
+from llmux.eventstore import is_owned, lock, own_directory
 from llmux.failures import ConfigurationWrong, DirectoryInUse
 
 OWNER = """
@@ -120,3 +121,22 @@ def test_asking_for_an_owner_leaves_an_unowned_lock_alone(tmp_path: Path, monkey
     monkeypatch.setattr(fcntl, "flock", lambda descriptor, how: asked.append(how))
     assert not is_owned(tmp_path)
     assert asked == []
+
+
+def test_whoever_asks_for_an_owner_does_not_make_a_start_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed gateway leaves its number; who asks then holds the lock for a moment, which the next owner waits for."""
+    (tmp_path / "lock").write_text("999999\n")
+    asking = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    waits = []
+
+    class Let:
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                fcntl.flock(asking, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(lock.threading, "Event", Let)
+    with own_directory(tmp_path):
+        assert len(waits) == 3
+    os.close(asking)

@@ -15,6 +15,7 @@ from llmux.events import CacheCleared, NewEvent
 from llmux.eventstore import ANY, NO_STREAM, Append, Appended, Store, open_store, verify, versions, writer
 from llmux.failures import LLMuxError, WrongExpectedVersion
 from llmux.migrations import upgrade
+from tests.eventstore.archived import archive
 from tests.eventstore.logs import foreign, new, one, opened, tampered, whole
 
 SEED = 20_261_123
@@ -163,6 +164,21 @@ async def test_a_log_whose_beginning_is_archived_goes_on(tmp_path: Path) -> None
             (5, "b", 1), (6, "a", 2), (7, "b", 2),
         ]  # fmt: skip
         assert written[0].prev_hash == head.hash
+
+
+async def test_a_stream_that_went_on_after_archiving_and_is_forgotten_is_never_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "REMEMBERED", 20)
+    async with opened(tmp_path) as store:
+        await store.append([one("gate", n) for n in range(3)])
+        await archive(store, 3)
+        await store.append([one("gate", 9)])
+        for turn in range(3):
+            await store.append([one(f"other-{turn}-{n}") for n in range(25)])
+        (outcome,) = await store.append([Append((new("another"),), {"gate": 2})])
+        assert isinstance(outcome, WrongExpectedVersion)
+        assert (outcome.expected, outcome.actual) == (2, 3)
 
 
 async def test_both_ways_at_the_same_time_never_meet(tmp_path: Path) -> None:
