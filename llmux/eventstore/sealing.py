@@ -29,7 +29,7 @@ from llmux.failures import LogDamaged, StoreFailure, StoreFull
 
 PAGE = 2_000
 LEVEL = 6
-"""of the compression: twice as fast as the best, and 2 % larger"""
+"""of the compression: twice as fast as the best, and 3 % larger"""
 
 
 class Sealed(msgspec.Struct, frozen=True):
