@@ -235,6 +235,16 @@ async def test_files_of_a_user_or_project_take_no_part(api: Upstream, tmp_path: 
     assert not proof.exists()
 
 
+async def test_no_text_of_a_prompt_or_an_answer_stays_on_disk(api: Upstream, tmp_path: Path) -> None:
+    api.control(text="an-answer-to-forget")
+    prompt = Prompt((user("a-question-to-forget"), assistant("x"), user("a-question-to-forget")), system="to-forget")
+    async with served(adapter_of(api, tmp_path)) as adapter:
+        assert (await ask(adapter, prompt)).answer.text == "an-answer-to-forget"
+        kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"to-forget" in path.read_bytes()]
+    assert kept == []
+    assert list((tmp_path / "private" / "empty").iterdir()) == []
+
+
 def png(width: int, height: int, *, noise: bool = False) -> bytes:
     """A picture, of one colour or of none."""
     draw = random.Random(width)
