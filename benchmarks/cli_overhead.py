@@ -27,13 +27,14 @@ from benchmarks import raw
 from benchmarks.drivers import Driver, Shot
 from benchmarks.drivers.claude import Claude
 from benchmarks.drivers.codex import Codex
+from benchmarks.drivers.gemini import Gemini
 from benchmarks.figures import Figure, at_most, shown
 from benchmarks.timing import spread
 from tests.gateway import GatewayProcess, gateway_process
 from tests.providers.hearing import descendants
 from tests.upstreams.running import Upstream, upstream
 
-DRIVERS: tuple[type[Driver], ...] = (Claude, Codex)
+DRIVERS: tuple[type[Driver], ...] = (Claude, Codex, Gemini)
 RESULTS = Path(".cache/benchmarks")
 OVERHEAD_MS_MAX, FIRST_TOKEN_MS_MAX, CANCELLED_MS_MAX = 10.0, 5.0, 100.0
 WAYS = ("cold", "one command per request", "bare", "gateway")
@@ -75,7 +76,8 @@ def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
 def measured(driver: Driver, login: str, home: Path, requests: int, fsync_ms: float) -> list[Figure]:
     """All figures of one provider with one kind of login."""
     (home / "gateway").mkdir(parents=True)
-    with upstream(driver.stand_in) as api:
+    certificates = ("--certificates", str(home)) if driver.certificates else ()
+    with upstream(driver.stand_in, *certificates) as api:
         environ = driver.prepare(home / "gateway", login, api)
         driver.prepare(home, login, api)
         toml = driver.toml(home / "gateway", login, api)

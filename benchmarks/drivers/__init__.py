@@ -30,6 +30,8 @@ class Driver(Protocol):
     logins: tuple[str, ...]
     settle_s: float
     """how long the gateway is left alone after an answer, so that it has warm workers again"""
+    certificates: bool
+    """whether the stand-in has to be an HTTPS proxy too"""
     stall: dict[str, Any]
     """what the stand-in is told so that it begins an answer and then says nothing more"""
 

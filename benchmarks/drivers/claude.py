@@ -24,6 +24,7 @@ class Claude:
     """Implements `benchmarks.drivers.Driver`."""
 
     name, stand_in, model, logins, settle_s = "claude", "anthropic", "claude-sonnet-4", ("token", "login file"), 1.5
+    certificates = False
     stall: ClassVar = {"mode": "stall"}
 
     def prepare(self, home: Path, login: str, api: Upstream) -> dict[str, str]:

@@ -30,6 +30,7 @@ class Codex:
     """Implements `benchmarks.drivers.Driver`."""
 
     name, stand_in, model, logins, settle_s = "codex", "openai", "gpt-5.2-codex", ("login file", "API key"), 0.2
+    certificates = False
     stall: ClassVar = {"deltas": ["one ", "two ", "three"], "end": "stall"}
 
     def prepare(self, home: Path, login: str, api: Upstream) -> dict[str, str]:
