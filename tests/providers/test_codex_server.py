@@ -15,6 +15,7 @@ from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Prompt, user
 from llmux.providers.adapter import Call
 from llmux.providers.codex import CodexAdapter
+from llmux.providers.codex.roots import COUNT
 from tests.providers.codex_login import write_login
 from tests.providers.hearing import Heard, descendants, place_of
 
@@ -101,6 +102,33 @@ async def test_a_server_starts_when_it_is_wanted_or_at_once_when_it_is_to_be_war
     async with misbehaving(tmp_path / "warm", "", warm=1) as codex:
         await codex.until_told("initialized")
         assert codex.adapter.statistics().idle == 1
+
+
+async def test_a_warm_server_has_threads_in_advance_and_each_that_is_used_is_followed_by_another(
+    tmp_path: Path,
+) -> None:
+    async with misbehaving(tmp_path, "", warm=1) as codex:
+        await codex.until_told("thread/fork", COUNT)
+        before = len(codex.methods())
+        assert (await codex.say()).answer.text == "good answer"
+        await codex.until_told("thread/fork", COUNT + 1)
+        await codex.until_told("thread/unsubscribe", COUNT + 1)
+        assert codex.methods()[before : before + 2] == ["thread/inject_items", "turn/start"]
+        assert sorted(codex.methods()[before + 2 :]) == ["thread/fork", "thread/unsubscribe"]
+        used = [line["params"]["threadId"] for line in codex.told() if line.get("method") == "turn/start"]
+        await codex.say()
+        again = [line["params"]["threadId"] for line in codex.told() if line.get("method") == "turn/start"]
+        assert len(set(used + again)) == 2, "a fresh thread for each request"
+
+
+async def test_a_thread_in_advance_is_of_the_model_that_is_asked_for(tmp_path: Path) -> None:
+    async with misbehaving(tmp_path, "", warm=1) as codex:
+        await codex.until_told("thread/fork", COUNT)
+        heard = Heard()
+        await codex.adapter.answer(Call(Prompt((user("hi"),)), "another", "another"), heard.emit, heard.report)
+        assert heard.answer.text == "good answer"
+        forks = [line["params"] for line in codex.told() if line.get("method") == "thread/fork"]
+        assert forks[COUNT]["model"] == "another"
 
 
 async def test_many_who_come_at_once_wait_for_one_start(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from llmux.providers.codex import home, login, program
 from llmux.providers.codex.connection import Connection
 from llmux.providers.codex.failures import again
 from llmux.providers.codex.quota import windows_read
+from llmux.providers.codex.request import thread_of
 from llmux.providers.codex.roots import Roots
 from llmux.providers.codex.server import AppServer
 from llmux.providers.process import Process, running
@@ -151,6 +152,8 @@ class Keeper:
                 if before is not None:
                     before.retire()
                 report(None)
+                if self._place.settings.warm > 0:
+                    nursery.start_soon(server.warm_up, self._thread())
                 await connection.ended.wait()
                 return self._ended(server)
             except ProviderFailure as failure:
@@ -159,6 +162,10 @@ class Keeper:
                 self._forget(server)
                 connection.end(ProviderFailure(Kind.CRASHED, "Codex was stopped.", evidence="codex.stopped"))
                 nursery.cancel_scope.cancel()
+
+    def _thread(self) -> dict[str, Any]:
+        settings = self._place.settings
+        return thread_of(home.slugs(settings)[0], home.paths(self._place)[1])
 
     def _released(self, server: AppServer) -> None:
         """A turn is over: time to look whether its server should be replaced."""

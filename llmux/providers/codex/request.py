@@ -47,17 +47,22 @@ def request_of(call: Call, cwd: Path) -> TurnRequest:
         turn["outputSchema"] = prompt.json_schema
     return TurnRequest(
         root=place_of("\0".join((call.upstream_model, prompt.system, prompt.messages[0].text))),
-        thread={
-            "model": call.upstream_model,
-            "baseInstructions": "",
-            "approvalPolicy": "never",
-            "sandbox": "read-only",
-            "cwd": str(cwd),
-        },
+        thread=thread_of(call.upstream_model, cwd),
         items=items,
         turn=turn,
         ignored=_ignored(prompt.sampling) + ("json_schema",) * (prompt.json_schema == {}) + changed,
     )
+
+
+def thread_of(model: str, cwd: Path) -> dict[str, Any]:
+    """The parameters of a thread: all that is not the same for every thread is its model."""
+    return {
+        "model": model,
+        "baseInstructions": "",
+        "approvalPolicy": "never",
+        "sandbox": "read-only",
+        "cwd": str(cwd),
+    }
 
 
 def _message(message: Message) -> tuple[str, list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from llmux.failures import Kind, ProviderFailure
 from llmux.providers.codex.connection import Connection
 from llmux.providers.codex.failures import again
 
-COUNT = 8
+COUNT = 4
 """roots per account; the vendor tells conversations that share one apart by their own beginnings"""
 _MARKER = {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "LLMux"}]}
 
@@ -57,6 +57,11 @@ class Roots:
         if root.failure is not None:
             raise again(root.failure)
         return root.thread_id
+
+    def made(self, place: int) -> str:
+        """The id of the root at `place`, "" when there is none yet."""
+        root = self._roots.get(place)
+        return root.thread_id if root is not None else ""
 
     def forget(self, place: int) -> None:
         """This root is of no use; the next who wants it makes another."""
