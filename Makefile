@@ -30,13 +30,15 @@ demo: $(RUN)/.installed ## show the gateway at work without any login
 test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
 	@exec $(TEST)/bin/python -m pytest $(PYTEST_ARGS)
 
-# What `make test` does to the log in a minute, at length and with another seed each time; the seed is printed, to try it again.
+# What `make test` does to the log and to the command-line tools in a minute, at length and with another seed each time; the
+# seed is printed, to try it again.
 TORTURE = LLMUX_TEST_KILLS=1000 LLMUX_TEST_FLIPS=1000 LLMUX_TEST_CUTS=1000 LLMUX_TEST_HISTORIES=10000 LLMUX_TEST_ROOMS=200 \
-	LLMUX_TEST_ROUNDS=20 LLMUX_TEST_ALL_FAULTS=1
+	LLMUX_TEST_ROUNDS=20 LLMUX_TEST_ALL_FAULTS=1 LLMUX_TEST_ATTEMPTS=1000 LLMUX_TEST_HOSTILE_PROMPTS=1000
+TORTURED = tests/crash $(wildcard tests/real/test_*_hostile.py tests/*/test_*_life.py tests/*/test_*_lifecycle.py)
 
-torture: $(TEST)/.installed ## crashes, damage and faults of the log, at length (LLMUX_TEST_SEED=... repeats one)
+torture: $(TEST)/.installed $(CACHE)/clis.stamp ## crashes, damage, faults, hostile prompts, at length (LLMUX_TEST_SEED=... repeats one)
 	@seed=$${LLMUX_TEST_SEED:-$$(date +%s)}; echo "LLMUX_TEST_SEED=$$seed"; \
-	exec env $(TORTURE) LLMUX_TEST_SEED=$$seed $(TEST)/bin/python -m pytest tests/crash --timeout 1800 $(PYTEST_ARGS)
+	exec env $(TORTURE) LLMUX_TEST_SEED=$$seed $(TEST)/bin/python -m pytest $(TORTURED) --timeout 1800 $(PYTEST_ARGS)
 
 bench: $(BENCH)/.installed ## how fast it is beside the limits of this machine (BENCH_ARGS="--events 1000000")
 	@exec $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
