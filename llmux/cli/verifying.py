@@ -44,7 +44,7 @@ async def _verify(reader: Reader, *, first: int | None, archives: bool, keys: Ke
             verified, files = audited.verified, audited.archives
         else:
             verified = await with_progress(reader, first=first, keys=keys)
-        await check_witness(reader, witness)
+        compared = await check_witness(reader, witness)
     except TailMissing as missing:
         click.echo(f"The end of the log is not what it was. {missing}", err=True)
         sys.exit(EXIT_FAILED)
@@ -63,7 +63,7 @@ async def _verify(reader: Reader, *, first: int | None, archives: bool, keys: Ke
         click.echo(f"{files} archive{'s' if files > 1 else ''} checked, and the state at the end of each.")
     elif origin := (await reader.origin()).head.position:
         click.echo(f"The positions up to {origin} are in archives, which were not looked at (--archives).")
-    click.echo(_told(witness))
+    click.echo(_told(witness, compared))
 
 
 async def with_progress(reader: Reader, *, first: int | None = None, keys: Keys, what: str = "verifying") -> Verified:
@@ -85,13 +85,19 @@ def bar(what: str) -> Iterator[Callable[[int, int], object]]:
         yield lambda done, last: progress.update(task, completed=done, total=last)
 
 
-def _told(witness: Witness | None) -> str:
+def _told(witness: Witness | None, compared: bool) -> str:
     if witness is None:
         return (
             "Nothing outside the log witnesses its end yet; the gateway writes a witness each minute and when it stops."
         )
     at = datetime.fromtimestamp(witness.at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return f"Its end was witnessed at position {witness.position}, {at}, and is the same."
+    said = f"Its end was witnessed at position {witness.position}, {at}"
+    if compared:
+        return f"{said}, and is the same."
+    return (
+        f"{said}, and could not be compared: this position is in an archive that is not there, or is not the one that the log "
+        "says. Put the archive back to compare it."
+    )
 
 
 @click.command(cls=Command)
@@ -111,14 +117,14 @@ def witness(accept: bool, reason: str) -> None:
 
 
 async def _compare(reader: Reader, *, witness: Witness | None) -> None:
-    await check_witness(reader, witness)
+    compared = await check_witness(reader, witness)
     head = await reader.head_on_disk()
     click.echo(f"The log ends at position {head.position}, hash {head.hash.hex()}.")
-    click.echo(_told(witness))
+    click.echo(_told(witness, compared))
 
 
 async def _accept(settings: Settings, reason: str) -> str:
     accepted = await accept_loss(settings, SystemClock(), reason)
     if accepted is None:
-        return "The log ends as it was witnessed: there is nothing to accept."
+        return "No loss was found: there is nothing to accept."
     return f"The log goes on after position {accepted.position}. What is missing, and why, it says itself now."

@@ -9,12 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import structlog
+import trio
 
+from llmux.eventstore.archive import MALFORMED, event_in
+from llmux.eventstore.archives import Archive, Place, damaged
 from llmux.eventstore.chain import Head
 from llmux.eventstore.reader import Reader
-from llmux.failures import ConfigurationWrong, TailMissing
+from llmux.eventstore.vouching import archived_facts
+from llmux.failures import ArchiveMissing, ConfigurationWrong, LogDamaged, TailMissing
 
 _BYTES_MAX = 4096
+
+log = structlog.get_logger()
 
 
 class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,8 +73,13 @@ def _unusable(path: Path, why: str) -> ConfigurationWrong:
     )
 
 
-async def check_witness(reader: Reader, witness: Witness | None) -> None:
-    """Raises TailMissing when the log does not reach as far as it once did, or was written anew there; StoreFailure."""
+async def check_witness(reader: Reader, witness: Witness | None) -> bool:
+    """Whether the log could be compared with the witness, and is the same; also True when there is no witness.
+
+    False: the position lies in an archive that is not there, or is not the one that the log says, and the log itself does not
+    tell the hash there. Raises TailMissing when the log does not reach as far as it once did, or was written anew there;
+    StoreFailure.
+    """
     last, ever = await reader.ends()
     origin = (await reader.origin()).head
     last, ever = max(last, origin.position), max(ever, origin.position)
@@ -82,24 +94,54 @@ async def check_witness(reader: Reader, witness: Witness | None) -> None:
             f"The log ends at position {last}, but its last position was {ever} once: {_some(ever - last)} missing.",
             last + 1,
         )
-    if witness is None or witness.position < max(1, origin.position):
-        return
-    found = origin if witness.position == origin.position else await _head_at(reader, witness.position)
-    if found != witness.head:
+    if witness is None or witness.position == 0:
+        return True
+    found = await _hash_at(reader, witness.position)
+    if found is None:
+        return False
+    if found != witness.hash:
         raise TailMissing(
             f"Position {witness.position} has another hash than the one that was witnessed: the log was written anew, up to "
             "there at least.",
             witness.position,
         )
+    return True
 
 
 def _some(events: int) -> str:
     return "one event is" if events == 1 else f"{events} events are"
 
 
-async def _head_at(reader: Reader, position: int) -> Head | None:
+async def _hash_at(reader: Reader, position: int) -> str | None:
+    """The hash that the log has there (hex; "" = nothing is there); None when it is archived, and nobody can tell it."""
     rows = await reader.rows(after=position - 1, until=position, limit=1)
-    return Head(rows[0][0], rows[0][12]) if rows else None
+    if rows:
+        hash: bytes = rows[0][12]
+        return hash.hex()
+    origin = (await reader.origin()).head
+    if position >= origin.position:
+        return origin.hash.hex() if position == origin.position else ""
+    facts = {fact.through: fact for fact in await archived_facts(reader, origin.position)}
+    if position in facts:
+        return facts[position].head
+    with suppress(ArchiveMissing, LogDamaged):
+        archive = reader.archives.holding(position, origin.position)
+        fact = facts.get(archive.through)
+        return await trio.to_thread.run_sync(_hash_in, archive, position, fact.sha256 if fact else None)
+    return None
+
+
+def _hash_in(archive: Archive, position: int, sha256: str | None) -> str | None:
+    """The hash at this position of the file; None when the file has another SHA-256 than the log says, where it says one."""
+    with Place(archive, hashing=True) as place:
+        place.skip(position - 1)
+        try:
+            (event,) = map(event_in, place.lines(position))
+        except MALFORMED as error:
+            raise damaged(archive, position - 1) from error
+        if event.position != position or sha256 not in (None, place.sha256):
+            return None
+        return event.hash.hex()
 
 
 def sync_directory(directory: Path) -> None:
@@ -120,8 +162,16 @@ WAY_ON = (
 
 
 async def check_at_start(reader: Reader, path: Path) -> None:
-    """Raises TailMissing, with what to do about it, when the log is not as it was witnessed; ConfigurationWrong; StoreFailure."""
+    """Raises TailMissing, with what to do about it, when the log is not as it was witnessed; ConfigurationWrong; StoreFailure.
+
+    What cannot be compared is a warning: the archive with the witnessed position is not where it should be.
+    """
+    witness = read_witness(path)
     try:
-        await check_witness(reader, read_witness(path))
+        if not await check_witness(reader, witness) and witness is not None:
+            log.warning(
+                "the witness could not be compared: its position is in an archive that is not there, or is another one",
+                position=witness.position,
+            )
     except TailMissing as missing:
         raise TailMissing(f"{missing} {WAY_ON}", missing.position) from None

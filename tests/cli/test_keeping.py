@@ -2,13 +2,14 @@
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 from llmux.cli import main
 from tests.cli.typed import golden_log, said, typed
-from tests.eventstore.logs import tampered
+from tests.eventstore.logs import foreign, tampered
 from tests.gateway import gateway_process
 
 KEY = "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d"
@@ -103,3 +104,25 @@ def test_a_log_that_was_cut_behind_sqlites_back_is_told_by_its_witness(tmp_path:
     refused(typed(data, "verify"), f"The end of the log is not what it was. The log ends at position {head - 1}")
     (data / "witness.json").write_text("{}")
     refused(typed(data, "verify"), "is no witness of a log", 2)
+
+
+def test_a_witness_that_lies_in_an_archive_is_compared_there_and_never_said_to_be_the_same_unseen(
+    tmp_path: Path,
+) -> None:
+    data = golden_log(tmp_path)
+    with closing(foreign(data)) as log:
+        (hash,) = log.execute("SELECT hash FROM events WHERE position = 9").fetchone()
+    said(data, "archive", "--before", "21")
+    (archive,) = (data / "archives").iterdir()
+    witness = data / "witness.json"
+    for words in (("verify",), ("verify", "--archives"), ("witness",)):
+        witness.write_text(json.dumps({"position": 9, "hash": hash.hex(), "at": 1}))
+        assert "and is the same." in said(data, *words)
+        witness.write_text(json.dumps({"position": 9, "hash": "ab" * 32, "at": 1}))
+        refused(typed(data, *words), "Position 9 has another hash than the one that was witnessed")
+    archive.rename(tmp_path / archive.name)
+    for words in (("verify",), ("witness",)):
+        printed = said(data, *words)
+        assert "and could not be compared: this position is in an archive that is not there" in printed
+        assert "the same" not in printed
+    assert "No loss was found" in said(data, "witness", "--accept", "--reason", "none")

@@ -7,14 +7,28 @@ from pathlib import Path
 import pytest
 
 from llmux.config import Limits
-from llmux.eventstore import EMPTY, Head, check_witness, open_reader, read_witness, write_witness
+from llmux.eventstore import (
+    EMPTY,
+    Head,
+    Witness,
+    check_at_start,
+    check_witness,
+    open_reader,
+    read_witness,
+    write_witness,
+)
 from llmux.failures import ConfigurationWrong, StoreFailure, TailMissing
+from tests.eventstore.archived import archive, files
 from tests.eventstore.logs import opened, tampered, written
 
 
 async def checked(directory: Path) -> None:
+    assert await compared(directory)
+
+
+async def compared(directory: Path) -> bool:
     async with open_reader(directory, Limits()) as reader:
-        await check_witness(reader, read_witness(directory / "witness.json"))
+        return await check_witness(reader, read_witness(directory / "witness.json"))
 
 
 async def witnessed(directory: Path, events: int = 30) -> Path:
@@ -81,6 +95,95 @@ async def test_a_log_that_was_written_anew_is_named(tmp_path: Path) -> None:
     assert missing.value.position == 30
     path.unlink()
     await checked(tmp_path)
+
+
+async def archived(directory: Path, *through: int) -> None:
+    """Moves the log up to these positions into archives, one file each."""
+    async with opened(directory) as store:
+        for position in through:
+            await archive(store, position)
+
+
+@pytest.mark.parametrize("parts", [(30,), (40,), (20, 40), (40, 50)], ids=str)
+async def test_a_witnessed_end_that_is_archived_by_now_is_compared_in_its_archive(
+    tmp_path: Path, parts: tuple[int, ...]
+) -> None:
+    await witnessed(tmp_path)
+    await written(tmp_path, 30)
+    await archived(tmp_path, *parts)
+    await checked(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [(30,), (40,), (20, 40), (40, 50)], ids=str)
+async def test_a_log_that_was_written_anew_and_archived_past_its_witness_is_named(
+    tmp_path: Path, parts: tuple[int, ...]
+) -> None:
+    await witnessed(tmp_path)
+    for file in tmp_path.glob("events.db*"):
+        file.unlink()
+    await written(tmp_path, 60)
+    await archived(tmp_path, *parts)
+    with pytest.raises(TailMissing, match="Position 30 has another hash") as missing:
+        await compared(tmp_path)
+    assert missing.value.position == 30
+    async with opened(tmp_path) as store:
+        with pytest.raises(TailMissing, match="llmux restore"):
+            await check_at_start(store, tmp_path / "witness.json")
+
+
+async def test_an_archive_that_is_not_the_one_of_the_log_is_not_believed(tmp_path: Path) -> None:
+    """Whoever writes the log anew may leave the old archive in its place: it has the right hash, and is of another log."""
+    await witnessed(tmp_path)
+    await written(tmp_path, 30)
+    await archived(tmp_path, 40)
+    (genuine,) = files(tmp_path)
+    content = genuine.read_bytes()
+    for file in (*tmp_path.glob("events.db*"), genuine):
+        file.unlink()
+    await written(tmp_path, 60)
+    await archived(tmp_path, 40)
+    genuine.write_bytes(content)
+    assert not await compared(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["missing", "cut", "rubbish"])
+async def test_a_witness_that_cannot_be_compared_is_no_comparison_and_is_told_at_the_start(
+    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await witnessed(tmp_path)
+    await written(tmp_path, 30)
+    await archived(tmp_path, 40)
+    (file,) = files(tmp_path)
+    if what == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:300] if what == "cut" else b"rubbish" * 100)
+    assert not await compared(tmp_path)
+    async with opened(tmp_path) as store:
+        await check_at_start(store, tmp_path / "witness.json")
+    printed = "".join(capsys.readouterr())
+    assert "the witness could not be compared" in printed
+    assert "30" in printed
+
+
+async def test_without_its_archive_a_witnessed_end_is_compared_with_what_the_log_says_of_it(tmp_path: Path) -> None:
+    path = await witnessed(tmp_path)
+    await archived(tmp_path, 30)
+    await written(tmp_path, 5)
+    async with opened(tmp_path) as store:
+        await archive(store, 31)  # the fact about the first archive is in the second one now
+        await archive(store, 36)
+    found = read_witness(path)
+    assert found is not None
+    for file in files(tmp_path):
+        file.unlink()
+    assert not await compared(tmp_path)
+    async with opened(tmp_path) as store:
+        for fact in [event.fact for event in await store.read(types=("LogArchived",), limit=9, archived=False)]:
+            assert await check_witness(store, Witness(fact.through, fact.head, 0))
+            if fact.through < 36:
+                with pytest.raises(TailMissing, match=f"Position {fact.through} has another hash"):
+                    await check_witness(store, Witness(fact.through, "ab" * 32, 0))
 
 
 @pytest.mark.parametrize(
