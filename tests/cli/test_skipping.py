@@ -92,7 +92,7 @@ def test_several_unknown_events_are_skipped_one_by_one(tmp_path: Path):
     [
         ("1", "llmux: The event at position 1 can be read, so there is nothing to skip."),
         ("4", "llmux: There is no event at position 4: the log ends at 3."),
-        ("0", "0 is not in the range x>=1"),
+        ("0", "0 is not in the range 1<=x"),
     ],
 )
 def test_what_need_not_or_cannot_be_skipped_is_a_sentence_and_no_event(tmp_path: Path, position: str, sentence: str):
