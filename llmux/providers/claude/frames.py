@@ -161,7 +161,10 @@ def _user(blocks: list[Frame], *, asks: bool) -> Frame:
     texts = [block for block in blocks if block["type"] == "text"]
     if texts and texts[-1]["text"].startswith("/"):  # else the CLI takes it for a command of its own
         texts[-1]["text"] = " " + texts[-1]["text"]
-    frame: Frame = {"type": "user", "message": {"role": "user", "content": blocks}}  # a bare text changes its form later
+    frame: Frame = {
+        "type": "user",
+        "message": {"role": "user", "content": blocks},
+    }  # a bare text changes its form later
     return frame if asks else {**frame, "shouldQuery": False}
 
 
