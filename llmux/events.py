@@ -71,7 +71,8 @@ class LogArchived(Event, frozen=True, kw_only=True):
     """The positions `first` to `through` moved into `file`, a compressed file of the data directory's `archives`.
 
     `head` is the hash of the last of them, `sha256` that of the file. `state_sha256` is the hash of the state after
-    `through` as canonical JSON, which the log goes on from.
+    `through` as canonical JSON, which the log goes on from, and `streams_sha256` that of the last versions of the streams
+    that go on, likewise ("" = not recorded).
     """
 
     first: int
@@ -82,6 +83,7 @@ class LogArchived(Event, frozen=True, kw_only=True):
     sha256: str
     state_sha256: str
     state_schema: int
+    streams_sha256: str = ""
 
 
 class EventSkipped(Event, frozen=True, kw_only=True):

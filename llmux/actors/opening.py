@@ -15,7 +15,7 @@ from llmux.actors.replaying import replay
 from llmux.actors.system import System
 from llmux.clock import Clock
 from llmux.config import Settings
-from llmux.eventstore import FILE, Keys, Store, check_at_start, open_store, own_directory
+from llmux.eventstore import FILE, Keys, Store, check_at_start, open_store, own_directory, vouched_origin
 from llmux.metrics import Metrics
 
 
@@ -81,6 +81,9 @@ async def _open_log(
         keys = Keys(settings.chain_keys)
         async with open_store(settings.data_dir, clock=clock, limits=settings.limits, keys=keys) as store:
             await check_at_start(store, settings.witness)
+            await vouched_origin(
+                store
+            )  # also where the state comes from a snapshot: the versions of streams go on from it
             yield store, await replay(store, skipping=skipping)
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Collection
 
 import msgspec
+import trio
 
 from llmux.actors.facts import EMPTY, SCHEMA, Facts, evolve, load
 from llmux.actors.snapshots import latest
 from llmux.events import EventSkipped
-from llmux.eventstore import Origin, Reader
+from llmux.eventstore import Origin, Reader, vouched_ending, vouched_origin
 from llmux.failures import LogDamaged
 
 PAGE = 10_000
@@ -26,8 +27,9 @@ async def replay(
 
     It starts from the newest snapshot that is not later, from the state that archiving left, or from nothing; without
     `snapshots` it folds every event that the file holds. A moment in an archive is folded from the state at the end of the
-    archive before. Events at the positions `skipping`, and at those that the log says are skipped, mean nothing where they
-    are unknown. Raises UnknownEvent, StoreFailure (ArchiveMissing among them).
+    archive before. A stored state counts only when the log names its hash. Events at the positions `skipping`, and at those
+    that the log says are skipped, mean nothing where they are unknown. Raises UnknownEvent, StoreFailure (LogDamaged and
+    ArchiveMissing among them).
     """
     facts = await _before(reader, until, snapshots=snapshots)
     skipped = {*skipping, *await skips(reader, after=facts.position)}
@@ -56,23 +58,25 @@ async def _before(reader: Reader, until: int | None, *, snapshots: bool) -> Fact
     """The newest stored state up to `until`, or nothing: then all events before are read, from the archives where they are."""
     if snapshots and (facts := await latest(reader, until)) is not None:
         return facts
-    origin = await reader.origin()
+    origin = await vouched_origin(reader)
     last = origin.head.position
     if until is None or until >= last:
-        return sealed(origin) if last else EMPTY
+        return await sealed(origin)
     archive = reader.archives.holding(until, last) if until else None
     through = (
         archive.through if archive is not None and archive.through == until else archive.first - 1 if archive else 0
     )
     if not through:
         return EMPTY
-    ending = await reader.archives.ending(through, last)
-    return loaded(bytes(ending.state), ending.state_schema, through)
+    ending = await vouched_ending(reader, through, last)
+    return await trio.to_thread.run_sync(loaded, bytes(ending.state), ending.state_schema, through)
 
 
-def sealed(origin: Origin) -> Facts:
-    """The state that archiving left. Raises LogDamaged when it is no state that this version can read."""
-    return loaded(origin.state, origin.state_schema, origin.head.position)
+async def sealed(origin: Origin) -> Facts:
+    """The state that archiving left, or EMPTY. Raises LogDamaged when it is no state that this version can read."""
+    if not origin.head.position:
+        return EMPTY
+    return await trio.to_thread.run_sync(loaded, origin.state, origin.state_schema, origin.head.position)
 
 
 def loaded(state: bytes, state_schema: int, position: int) -> Facts:

@@ -8,14 +8,13 @@ from functools import partial
 import click
 import msgspec
 
-from llmux.actors.facts.quotas import QUOTAS
 from llmux.actors.replaying import PAGE, sealed, skips
 from llmux.actors.simulation import RESTING_KINDS, Rules, Simulation, Window
 from llmux.cli.command import Command, print_json, read_log
 from llmux.cli.moments import moment_of
 from llmux.cli.simulated import print_report, sentences
 from llmux.config import Limits
-from llmux.eventstore import Reader
+from llmux.eventstore import Reader, vouched_origin
 
 WEIGHT_MAX = 10_000
 _REST_MS_MIN = 1_000
@@ -49,8 +48,8 @@ def simulate(
 
 
 async def _simulate(reader: Reader, *, weights: Mapping[str, int], rules: Rules, window: Window, as_json: bool) -> None:
-    origin = await reader.origin()
-    quotas = sealed(origin).quotas if origin.head.position else QUOTAS.empty
+    origin = await vouched_origin(reader)
+    quotas = (await sealed(origin)).quotas
     simulation = Simulation(weights, rules, window, skipped=await skips(reader), quotas=quotas)
     position, going = origin.head.position, True
     while going and (lines := await reader.lines(after=position, limit=PAGE)):

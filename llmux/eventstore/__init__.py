@@ -16,6 +16,7 @@ from llmux.eventstore.sqlite import FILE
 from llmux.eventstore.store import Store, StoreStatistics, open_store
 from llmux.eventstore.table import REVISION
 from llmux.eventstore.verify import Verified, Walk, check_end, key_at_end, verify
+from llmux.eventstore.vouching import vouched_ending, vouched_origin
 from llmux.eventstore.witness import Witness, check_at_start, check_witness, read_witness, sync_directory, write_witness
 
 __all__ = [
@@ -69,6 +70,8 @@ __all__ = [
     "sync_directory",
     "tidy",
     "verify",
+    "vouched_ending",
+    "vouched_origin",
     "walk_archives",
     "write_witness",
 ]

@@ -1,6 +1,5 @@
 """Goes through archive files as an auditor would: every hash, every link, every version, and what the log says of each file."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -15,7 +14,7 @@ from llmux.eventstore.chain import EMPTY, NO_KEYS, Head, Keys
 from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader
 from llmux.eventstore.verify import Walk
-from llmux.eventstore.vouching import archived_facts
+from llmux.eventstore.vouching import archived_facts, has_sealed, is_sealed, vouched_ending
 from llmux.failures import LogDamaged
 
 PAGE = 5_000
@@ -39,8 +38,9 @@ class Walked(msgspec.Struct, frozen=True):
         return (
             (fact.first, fact.through, fact.file) == (self.archive.first, self.archive.through, file_of(self.archive))
             and (fact.file_bytes, fact.sha256) == (self.file_bytes, self.sha256)
-            and (fact.head, fact.state_schema) == (self.head.hash.hex(), self.ending.state_schema)
-            and fact.state_sha256 == hashlib.sha256(self.ending.state).hexdigest()
+            and fact.head == self.head.hash.hex()
+            and is_sealed(fact, self.ending.state, self.ending.state_schema)
+            and has_sealed(fact, self.ending.streams)
         )
 
 
@@ -155,10 +155,10 @@ async def _before(
     archive = reader.archives.holding(begins - 1, last)
     place = await trio.to_thread.run_sync(Place, archive)
     with place:
-        await trio.to_thread.run_sync(place.skip, archive.through)
-        ending = await trio.to_thread.run_sync(place.ending)
+        head = Head(archive.through, bytes.fromhex(place.beginning.hash))
+    ending = await vouched_ending(reader, archive.through, last)
     auditor.begin(archive.through, ending)
-    return Walk(Head(archive.through, bytes.fromhex(place.beginning.hash)), keys), ending.streams
+    return Walk(head, keys), ending.streams
 
 
 def _archived(lines: Iterable[Line]) -> list[LogArchived]:

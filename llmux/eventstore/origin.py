@@ -45,8 +45,13 @@ class Origin(msgspec.Struct, frozen=True):
             "hash": self.head.hash,
             "state": zlib.compress(self.state),
             "state_schema": self.state_schema,
-            "streams": msgspec.json.encode(dict(self.streams), order="sorted").decode(),
+            "streams": canonical(self.streams).decode(),
         }
+
+
+def canonical(streams: Mapping[str, int]) -> bytes:
+    """Last versions of streams in the one form that is hashed: canonical JSON."""
+    return msgspec.json.encode(dict(streams), order="sorted")
 
 
 async def origin_of(connection: AsyncConnection) -> Origin:

@@ -25,6 +25,7 @@ from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader
 from llmux.eventstore.table import unpacked_stream
 from llmux.eventstore.verify import Walk
+from llmux.eventstore.vouching import streams_sha256
 from llmux.failures import LogDamaged, StoreFailure, StoreFull
 
 PAGE = 2_000
@@ -77,7 +78,7 @@ async def seal(
         walked = await walk_archive(archive, Walk(origin.head, keys), origin.streams)
     except OSError as error:
         raise _failure(error, archive.path) from error
-    if walked.head != head or bytes(walked.ending.state) != state:
+    if (walked.head, bytes(walked.ending.state), walked.ending.streams) != (head, state, streams):
         raise LogDamaged(f"The archive {archive.path} is not what was written.", first)
     return Sealed(origin.head, Origin(head, state, state_schema, streams), _fact_of(walked))
 
@@ -99,6 +100,7 @@ def _fact_of(walked: Walked) -> LogArchived:
         sha256=walked.sha256,
         state_sha256=hashlib.sha256(walked.ending.state).hexdigest(),
         state_schema=walked.ending.state_schema,
+        streams_sha256=streams_sha256(walked.ending.streams),
     )
 
 
