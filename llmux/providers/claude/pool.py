@@ -142,7 +142,7 @@ class Pool:
         """Adapts what is wanted to what was used, and asks those to leave that are unfit or too many."""
         self._drop_unfit()
         now, idle_s = trio.current_time(), self._place.limits.worker_idle_ms_max / 1000
-        if self._allowed:
+        if self._allowed and self._default:
             self._demands.setdefault(self._default, _Demand(self._place.settings.warm, -1))
         for model, demand in list(self._demands.items()):
             waiting = self._waiting(model)
