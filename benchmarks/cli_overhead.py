@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +206,10 @@ def _memory_mb(gateway: GatewayProcess) -> float:
     """Proportional set size of the gateway and all that it has started."""
     kilobytes = 0
     for pid in (gateway.process.pid, *descendants(gateway.process.pid)):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                kilobytes += int(line.split()[1])
+        with suppress(OSError):  # a short-lived one has ended meanwhile
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    kilobytes += int(line.split()[1])
     return kilobytes / 1024
 
 

@@ -27,7 +27,7 @@ from tests.upstreams.running import Upstream, die_with_parent
 class Gemini:
     """Implements `benchmarks.drivers.Driver`."""
 
-    name, stand_in, model, settle_s = "gemini", "gemini", "gemini-3-flash-preview", 0.2
+    name, stand_in, model, settle_s = "gemini", "gemini", "gemini-3-flash-preview", 1.0
     logins, certificates = ("API key", "login file"), True
     stall: ClassVar = {"text": "one two three", "pieces": 3, "pause_ms": 60_000}
 
