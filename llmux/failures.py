@@ -69,6 +69,7 @@ class Kind(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     CONTEXT_TOO_LONG = "context_too_long"
     INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED = "unsupported"
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
     CRASHED = "crashed"
@@ -102,6 +103,7 @@ POLICIES: dict[Kind, Policy] = {
     Kind.MODEL_NOT_FOUND: Policy(404, "model_not_found"),
     Kind.CONTEXT_TOO_LONG: Policy(400, "context_length_exceeded"),
     Kind.INVALID_REQUEST: Policy(400, "invalid_request", falls_back=False),
+    Kind.UNSUPPORTED: Policy(400, "unsupported_parameter"),
     Kind.REFUSED: Policy(400, "content_policy_violation", falls_back=False),
     Kind.TIMED_OUT: Policy(504, "provider_timeout", cools_ms=10_000),
     Kind.CRASHED: Policy(502, "provider_crashed", tries=2, backoff_ms=250),

@@ -81,7 +81,8 @@ class Sampling(msgspec.Struct, frozen=True):
 class Prompt(msgspec.Struct, frozen=True):
     """A whole request to a model, in no dialect. It ends with a message of the role `user`.
 
-    `json_schema` asks for an answer that is JSON of that schema; an empty mapping asks for any JSON object.
+    `json_schema` asks for an answer that is JSON of that schema; an empty mapping asks for any JSON object. `strict`: a
+    provider that cannot carry out every wish in here refuses, instead of leaving some out and saying which.
     """
 
     messages: tuple[Message, ...]
@@ -90,6 +91,7 @@ class Prompt(msgspec.Struct, frozen=True):
     json_schema: Mapping[str, Any] | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+    strict: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -62,12 +62,15 @@ def what_is_left(failed: list[tuple[Route, ProviderFailure]], excluded: tuple[Ex
     return NoRoute((*tried, *excluded), now)
 
 
+_ASKED_WRONG = frozenset({Kind.INVALID_REQUEST, Kind.UNSUPPORTED, Kind.CONTEXT_TOO_LONG, Kind.REFUSED})
+
+
 def blame_of(failure: LLMuxError) -> str:
     """Who is at fault: "client", "provider", "gateway" or "store"."""
     if isinstance(failure, ClientFailure):
         return "client"
     if isinstance(failure, ProviderFailure):
-        return "client" if failure.kind in (Kind.INVALID_REQUEST, Kind.CONTEXT_TOO_LONG, Kind.REFUSED) else "provider"
+        return "client" if failure.kind in _ASKED_WRONG else "provider"
     if isinstance(failure, NoRoute):
         return "provider"
     return "store" if isinstance(failure, StoreFailure) else "gateway"

@@ -13,6 +13,7 @@ from quart import Response, request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llmux.actors.messages import Principal, Wish
+from llmux.failures import ClientFailure
 from llmux.http.control import by_owner
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Exchange:
 
     def begin(self, wish: Wish) -> "Request":
         """Hands the wish to the actors. Raises what `System.request` raises."""
+        if strict():
+            prompt = msgspec.structs.replace(wish.prompt, strict=True)
+            wish = msgspec.structs.replace(wish, prompt=prompt)
         self.request = self.system.request(wish)
         return self.request
 
@@ -58,6 +62,14 @@ class Exchange:
         """The client has its answer, or has gone."""
         if self.request is not None:
             self.request.leave()
+
+
+def strict() -> bool:
+    """Whether the request wants everything carried out or an error (`x-llmux-strict: true`). Raises ClientFailure."""
+    value = request.headers.get("x-llmux-strict", "").strip().lower()
+    if value not in ("", "true", "false"):
+        raise ClientFailure("x-llmux-strict is true or false.", param="x-llmux-strict")
+    return value == "true"
 
 
 class ExchangeConnection(TrioASGIHTTPConnection):

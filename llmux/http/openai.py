@@ -12,8 +12,9 @@ from quart import request as http_request
 
 from llmux.failures import ModelUnknown
 from llmux.http.access import Caller, Door, body_bytes
+from llmux.http.bodies import unsupported
 from llmux.http.errors import Problem
-from llmux.http.exchange import Exchange, current, json_response
+from llmux.http.exchange import Exchange, current, json_response, strict
 from llmux.http.openai_chat import ChatWish, chat_wish_of
 from llmux.http.streams import DONE, frame, ignored_of, route_headers, stream
 from llmux.prompts import Answer, Chunk, Finish, ReasoningDelta, TextDelta, Usage
@@ -50,6 +51,9 @@ async def _chat() -> Response:
     exchange = current()
     fresh = "no-cache" in http_request.headers.get("cache-control", "").lower()
     asked = chat_wish_of(await body_bytes(), CHAT, exchange.principal, exchange.system.settings, use_cache=not fresh)
+    if asked.ignored and strict():
+        names = ", ".join(asked.ignored)
+        raise unsupported(asked.ignored[0], f"No provider can carry out: {names}. (x-llmux-strict is true.)")
     request = exchange.begin(asked.wish)
     if asked.wish.stream:
         return await stream(exchange, request, ChatFrames(exchange, request, asked), ignored=asked.ignored)

@@ -28,6 +28,7 @@ import trio
 
 from llmux.clock import Clock
 from llmux.config import Account, Limits, ProviderSettings
+from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Chunk, Prompt
 
 
@@ -106,6 +107,14 @@ Emit = Callable[[Chunk], Awaitable[None]]
 
 Report = Callable[[QuotaWindow], None]
 """Passes on what the provider said about a quota. Never waits."""
+
+
+def refuse_if_strict(prompt: Prompt, ignored: tuple[str, ...]) -> None:
+    """Raises ProviderFailure (UNSUPPORTED) when the prompt is strict and there are wishes that would be left out."""
+    if prompt.strict and ignored:
+        raise ProviderFailure(
+            Kind.UNSUPPORTED, f"It cannot carry out: {', '.join(ignored)}.", evidence="gateway.strict"
+        )
 
 
 class Adapter(Protocol):

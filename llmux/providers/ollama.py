@@ -22,7 +22,7 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure, printable
 from llmux.prompts import Finish, ReasoningDelta, TextDelta, Usage
-from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics
+from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics, refuse_if_strict
 from llmux.providers.ollama_http import Exchange, Lost, Server, TooLong
 from llmux.providers.ollama_wire import (
     UNREADABLE,
@@ -118,6 +118,7 @@ class OllamaAdapter:
     async def _answer(self, call: Call, emit: Emit) -> None:
         facts = await self._facts_of(call.upstream_model)
         body, ignored = chat_request(call.prompt, call.upstream_model, facts)
+        refuse_if_strict(call.prompt, ignored)
         async with AsyncExitStack() as stack:
             begun = stack.enter_async_context(self._server.exchange("POST", "/api/chat", body))
             exchange = await self._patiently(begun, call.upstream_model)

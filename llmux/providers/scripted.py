@@ -33,7 +33,16 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Finish, FinishReason, Prompt, ReasoningDelta, Text, TextDelta, ToolResult, Usage
-from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
+from llmux.providers.adapter import (
+    Call,
+    Emit,
+    Place,
+    QuotaWindow,
+    Readiness,
+    Report,
+    WorkerStatistics,
+    refuse_if_strict,
+)
 
 NAME_CHARS_MAX = 200
 NUMBER_MAX = 1_000_000
@@ -154,6 +163,7 @@ class ScriptedAdapter:
             )
         self._busy += 1
         try:
+            refuse_if_strict(call.prompt, self._left_out(script, call))
             await self._perform(script, call, emit, report)
         finally:
             self._busy -= 1
@@ -182,8 +192,12 @@ class ScriptedAdapter:
         reasoning = len(script.reason.split())
         output = script.tokens if script.tokens is not None else _tokens("".join(words)) + reasoning
         usage = Usage(input_tokens=_prompt_tokens(call.prompt), output_tokens=output, reasoning_tokens=reasoning)
-        ignored = _ignored(call.prompt, schema_met=demo and _nothing_required(call.prompt))
+        ignored = self._left_out(None if demo else script, call)
         await emit(Finish(reason, usage, model=call.upstream_model, ignored=ignored))
+
+    def _left_out(self, script: Script | None, call: Call) -> tuple[str, ...]:
+        """The wishes that are not carried out; `script` is None for the demo."""
+        return _ignored(call.prompt, schema_met=script is None and _nothing_required(call.prompt))
 
     async def _end_badly(self, script: Script) -> None:
         if script.hang:

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from llmux.clock import SystemClock
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Chunk, Finish
+from llmux.prompts import Chunk, Finish, Sampling
 from tests.contracts.rigs import CUT, KINDS, QUOTA, Rig
 from tests.contracts.served import Served
 from tests.providers.hearing import Heard
@@ -53,6 +54,32 @@ def test_the_usage_is_the_upstreams_own_count(at_work: Served) -> None:
 def test_one_answer_is_one_model_call(at_work: Served) -> None:
     answers_well(at_work)
     assert len(at_work.rig.calls()) == 1
+
+
+@pytest.mark.rigs_with("standing_in")
+def test_a_strict_prompt_is_refused_before_anything_is_asked_where_a_wish_would_be_left_out(at_work: Served) -> None:
+    """Without that it is answered, and what was left out is named."""
+    wishes = Sampling(temperature=0.3, top_p=0.9, seed=7, max_tokens=500)
+    for strict in (False, True):
+        at_work.rig.put("answer", "Well.")
+        call = at_work.rig.call("Well.")
+        call = msgspec.structs.replace(
+            call, prompt=msgspec.structs.replace(call.prompt, sampling=wishes, strict=strict)
+        )
+        heard = Heard()
+        if not strict:
+            at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
+            ignored = heard.answer.finish.ignored
+        elif ignored:
+            with pytest.raises(ProviderFailure) as caught:
+                at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
+            assert caught.value.kind is Kind.UNSUPPORTED
+            assert all(name in str(caught.value) for name in ignored)
+            assert not heard.chunks
+            assert not at_work.rig.calls()
+        else:
+            at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
+            assert heard.text == "Well."
 
 
 def test_a_slow_reader_gets_every_chunk_in_order(at_work: Served) -> None:

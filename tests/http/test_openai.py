@@ -161,3 +161,20 @@ async def test_openais_words_reach_the_provider(door):
     assert (choice["message"]["content"].strip(), choice["finish_reason"]) == ("one two", "length")
     reply = await door.post("/v1/chat/completions", {**body, "max_tokens": 50, "stop": ["three"]})
     assert reply.json["choices"][0]["message"]["content"].strip() == "one two"
+
+
+async def test_a_strict_request_is_refused_where_a_wish_would_be_left_out(door):
+    body, strict = {"model": "auto", "messages": HI}, {"x-llmux-strict": "true"}
+    assert (await door.post("/v1/chat/completions", body, strict)).status == 200
+    refused = await door.post("/v1/chat/completions", {**body, "temperature": 0.5}, strict)
+    assert refused.status == 400
+    assert refused.json["error"]["code"] == "unsupported_parameter"
+    assert "temperature" in refused.json["error"]["message"]
+    nobody = await door.post("/v1/chat/completions", {**body, "logprobs": True}, strict)
+    assert (nobody.status, nobody.json["error"]["param"]) == (400, "logprobs")
+    assert (await door.post("/v1/chat/completions", {**body, "temperature": 0.5})).status == 200
+
+
+async def test_strictness_is_true_or_false(door):
+    reply = await door.post("/v1/chat/completions", {"model": "auto", "messages": HI}, {"x-llmux-strict": "maybe"})
+    assert (reply.status, reply.json["error"]["param"]) == (400, "x-llmux-strict")

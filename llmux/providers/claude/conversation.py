@@ -16,7 +16,7 @@ from llmux.config import Limits
 from llmux.failures import ProviderFailure
 from llmux.prompts import Chunk
 from llmux.providers import process
-from llmux.providers.adapter import Call, Emit, Report
+from llmux.providers.adapter import Call, Emit, Report, refuse_if_strict
 from llmux.providers.claude import signs
 from llmux.providers.claude.frames import Frames, awaits_result
 from llmux.providers.claude.reading import Reading, Step
@@ -108,6 +108,7 @@ class Conversation:
             if isinstance(content, dict) and isinstance(content.get("models"), list):
                 models = content["models"]
         ignored = self._frames.ignored + (() if self._takes_effort(models) else ("reasoning_effort",))
+        refuse_if_strict(self._call.prompt, ignored)
         return Reading(structured=self._frames.structured, model=self._call.model, ignored=ignored)
 
     def _takes_effort(self, models: Iterable[Any]) -> bool:

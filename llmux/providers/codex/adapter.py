@@ -3,7 +3,16 @@
 import trio
 
 from llmux.failures import ProviderFailure, printable
-from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
+from llmux.providers.adapter import (
+    Call,
+    Emit,
+    Place,
+    QuotaWindow,
+    Readiness,
+    Report,
+    WorkerStatistics,
+    refuse_if_strict,
+)
 from llmux.providers.codex import home, login, program
 from llmux.providers.codex.keeper import Keeper
 from llmux.providers.codex.request import request_of
@@ -27,6 +36,7 @@ class CodexAdapter:
     async def answer(self, call: Call, emit: Emit, report: Report) -> None:
         _, empty = home.paths(self._place)
         request = request_of(call, empty)
+        refuse_if_strict(call.prompt, request.ignored)
 
         def tell(window: QuotaWindow) -> None:
             self._keeper.quota_was_told()

@@ -6,7 +6,16 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Finish, FinishReason, Prompt, ReasoningDelta, TextDelta, Usage, user
-from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
+from llmux.providers.adapter import (
+    Call,
+    Emit,
+    Place,
+    QuotaWindow,
+    Readiness,
+    Report,
+    WorkerStatistics,
+    refuse_if_strict,
+)
 from llmux.providers.gemini import quota, signs
 from llmux.providers.gemini.pool import Pool
 from llmux.providers.gemini.program import Login, Program, find_login, find_program, login_folder, older_than_tested
@@ -119,6 +128,7 @@ class GeminiAdapter:
 
     async def _answer(self, call: Call, emit: Emit, report: Report) -> None:
         translation = translate(call.prompt, call.upstream_model)
+        refuse_if_strict(call.prompt, translation.ignored)
         self._argv()
         login = find_login(self._place)
         if not isinstance(login, Login):
@@ -126,6 +136,7 @@ class GeminiAdapter:
         finish, windows = await self._converse(translation, call.upstream_model, emit)
         for window in windows:
             report(window)
+        refuse_if_strict(call.prompt, finish.ignored)  # the CLI may have gone on with another model, and dropped all wishes
         await emit(finish)
 
     async def _converse(
