@@ -81,9 +81,7 @@ async def _open_log(
         keys = Keys(settings.chain_keys)
         async with open_store(settings.data_dir, clock=clock, limits=settings.limits, keys=keys) as store:
             await check_at_start(store, settings.witness)
-            await vouched_origin(
-                store
-            )  # also where the state comes from a snapshot: the versions of streams go on from it
+            await vouched_origin(store)  # also where a snapshot is newer: streams go on from its versions
             yield store, await replay(store, skipping=skipping)
 
 

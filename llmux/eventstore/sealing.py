@@ -130,7 +130,7 @@ class _Part:
 
     def put(self, rows: Sequence[Any]) -> None:
         """Writes the next events, which fit the chain."""
-        self._walk.take(rows)
+        self._walk.take(rows, stored=True)
         self._lines.write(b"".join(map(line_of, rows)))
         for row in rows:
             self._versions[row[1]] = row[2]

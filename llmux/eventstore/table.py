@@ -94,6 +94,20 @@ def unpacked_stream(stored: bytes | str) -> str:
 _DASH = ord("-")
 
 
+def is_findable(row: Any) -> bool:
+    """Whether ids and the name of the stream in a row of the table are in the one form in which they are looked up.
+
+    Bytes that can be unpacked are; text is, unless it would have been packed.
+    """
+    stream, event_id, correlation, causation = row[1], row[5], row[8], row[9]
+    return not (
+        (stream.__class__ is str and len(stream) > 37 and packed_stream(stream) != stream)
+        or (event_id.__class__ is str and len(event_id) == 36 and _is_uuid(event_id))
+        or (correlation.__class__ is str and len(correlation) == 36 and _is_uuid(correlation))
+        or (causation.__class__ is str and len(causation) == 36 and _is_uuid(causation))
+    )
+
+
 def row_of(event: RecordedEvent) -> tuple[Any, ...]:
     """The event as a row for `INSERT`."""
     return (

@@ -10,7 +10,7 @@ import msgspec
 from llmux.eventstore.chain import EMPTY, NO_KEYS, UNKEYED, Head, Keys, message, sealed
 from llmux.eventstore.origin import Origin
 from llmux.eventstore.reader import Reader
-from llmux.eventstore.table import unpacked, uuid_text
+from llmux.eventstore.table import is_findable, unpacked, uuid_text
 from llmux.eventstore.vouching import check_origin
 from llmux.failures import ChainKeyWrong, LogDamaged, StoreFailure, TailMissing, printable
 
@@ -75,7 +75,7 @@ async def _verify(
         rows = await _page(reader, walk.head.position, last)
         if not rows:
             raise LogDamaged(f"Position {walk.head.position + 1} is missing.", walk.head.position + 1)
-        walk.take(rows, gap)
+        walk.take(rows, gap, stored=True)
         if progress is not None:
             progress(walk.head.position, last)
     if ever != last:
@@ -142,10 +142,11 @@ class Walk:
         self._blind = False
         """the events here are under such a key: only their links can be checked"""
 
-    def take(self, rows: Iterable[Sequence[Any]], gap: int | None = None) -> None:
-        """Goes over the next events: their stored columns, in order. Raises LogDamaged at the first one that does not fit.
+    def take(self, rows: Iterable[Sequence[Any]], gap: int | None = None, *, stored: bool = False) -> None:
+        """Goes over the next events: their columns, in order. Raises LogDamaged at the first one that does not fit.
 
-        An id or the name of a stream may be packed or not. `gap` is a position whose version is known to be wrong.
+        An id or the name of a stream may be packed or not, unless the rows are `stored` in the table. `gap` is a position
+        whose version is known to be wrong.
         """
         position, hash = self.head.position, self.head.hash
         key = self._keys.eras[self._era]
@@ -163,6 +164,11 @@ class Walk:
             if self._blind or sealed(text, key) != hash:
                 self._turn(row, text)
                 key = self._keys.eras[self._era]
+            if stored and not is_findable(row):
+                raise LogDamaged(
+                    f"Position {position}: an id of it is stored in another form, so the event would not be found by it.",
+                    position,
+                )
             if position == gap:
                 stream = printable(_text_of_stream(row[1]).decode(), 60)
                 raise LogDamaged(f"Position {position}: version {row[2]} does not follow in {stream}.", position)

@@ -10,7 +10,7 @@ from llmux.events import ChainKeyChanged, GatewayStarted, NewEvent
 from llmux.eventstore import NO_KEYS, Keys, Verified, open_reader, open_store, verify
 from llmux.eventstore.append import Append
 from llmux.eventstore.chain import GENESIS, hash_of
-from llmux.eventstore.table import event_of
+from llmux.eventstore.table import event_of, row_of
 from llmux.failures import ChainKeyWrong, LogDamaged
 from llmux.migrations import upgrade
 from tests.eventstore.logs import CLOCK, changed, foreign, one, tampered
@@ -48,11 +48,15 @@ def forge(directory: Path, change: Callable[[list], Sequence], key: bytes | None
     for event in change(events):
         forged = changed(event, prev_hash=before)
         before = hash_of(forged, key)
-        values = (forged.position, forged.stream, forged.version, forged.type, forged.schema, forged.event_id,
-                  forged.recorded_at, forged.principal, forged.correlation_id, forged.causation_id, forged.data.decode())  # fmt: skip
-        plain = ", ".join(str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values)
-        statements.append(f"INSERT INTO events VALUES ({plain}, x'{forged.prev_hash.hex()}', x'{before.hex()}')")
+        row = row_of(changed(forged, hash=before))
+        statements.append(f"INSERT INTO events VALUES ({', '.join(map(_literal, row))})")
     tampered(directory, *statements)
+
+
+def _literal(value: int | str | bytes) -> str:
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 async def test_a_log_under_a_key_from_its_first_event_is_whole_with_that_key(tmp_path: Path) -> None:

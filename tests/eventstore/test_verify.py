@@ -6,10 +6,11 @@ import pytest
 import trio
 
 from llmux.config import Limits
-from llmux.eventstore import open_reader, verify
+from llmux.events import CacheCleared, NewEvent
+from llmux.eventstore import Append, open_reader, verify
 from llmux.eventstore.chain import EMPTY
 from llmux.failures import LogDamaged
-from tests.eventstore.logs import one, opened, tampered, written
+from tests.eventstore.logs import new, one, opened, tampered, written
 
 
 async def verified(directory: Path, first: int = 1) -> int:
@@ -148,3 +149,29 @@ async def test_a_log_that_grows_meanwhile_is_verified_up_to_where_it_was(tmp_pat
                 verified += 1
             nursery.cancel_scope.cancel()
         assert store.head.position > 40
+
+
+ID = "01970c4e-7f3a-7000-8000-9a3c5e7d1f20"
+OTHER = "01970c4e-7f3a-7000-8000-9a3c5e7d1f21"
+LOOKED_UP = {
+    "stream": (f"stream = 'request-{ID}'", 3),
+    "event_id": (f"event_id = '{OTHER}'", 4),
+    "correlation_id": (f"correlation_id = '{ID}'", 3),
+    "causation_id": (f"causation_id = '{ID}'", 3),
+}
+
+
+@pytest.mark.parametrize(("change", "position"), LOOKED_UP.values(), ids=LOOKED_UP.keys())
+async def test_what_nobody_would_find_by_its_id_is_noticed(tmp_path: Path, change: str, position: int) -> None:
+    """The hash covers the text of an id, in whichever form the table stores it; it is looked for in one form only."""
+    async with opened(tmp_path) as store:
+        await store.append([one("gateway", n) for n in range(2)])
+        event = NewEvent(f"request-{ID}", CacheCleared(entries=1), ID, "local", ID, ID)
+        await store.append(
+            [Append((event,)), Append((new("odd-0123456789012345678901234567890123456", event_id=OTHER),))]
+        )
+    assert await verified(tmp_path) == 4
+    tampered(tmp_path, f"UPDATE events SET {change} WHERE position = {position}")
+    with pytest.raises(LogDamaged, match=f"Position {position}: .* would not be found by it") as damage:
+        await verified(tmp_path)
+    assert damage.value.position == position
