@@ -27,6 +27,13 @@ async def until(adapter: GeminiAdapter, **expected: int) -> None:
             await trio.sleep(0.01)
 
 
+async def failures(adapter: GeminiAdapter, count: int) -> None:
+    """Waits until so many starts in a row have failed."""
+    with trio.fail_after(20):
+        while adapter._pool._rest._failures != count:
+            await trio.sleep(0.001)
+
+
 async def taken(adapter: GeminiAdapter, count: int) -> list[Worker]:
     workers: list[Worker] = []
 
@@ -136,12 +143,11 @@ async def test_a_program_that_always_dies_is_started_ever_less_often(
     monkeypatch.setattr(rest, "REST_S_MIN", 0.01)
     adapter = make(mode, warm=1)
     async with serving(adapter):
-        await until(adapter, lost=4)
-        assert adapter._pool._rest._failures == 4
+        await failures(adapter, 4)
         monkeypatch.setattr(rest, "REST_S_MIN", 1000.0)
-        await until(adapter, lost=5)
+        await failures(adapter, 5)
         await trio.sleep(0.2)
-        assert adapter.statistics().lost == 5
+        assert (adapter.statistics().lost, adapter.statistics().starting) == (5, 0)
 
 
 async def test_while_it_rests_prompts_are_told_at_once_why(

@@ -1,6 +1,7 @@
 """The real Gemini CLI with a Google login, against the stand-in of Code Assist and of Google's OAuth hosts."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -142,6 +143,15 @@ def test_a_login_that_cannot_be_renewed_is_a_logout_and_the_dialog_gets_nothing(
     assert not any("canary" in body for body in bodies)
     assert [parse_qs(body).get("code") for body in bodies if "grant_type" in body] == [None]
     assert alone.adapter.statistics().idle == 0
+
+
+def test_a_login_that_cannot_be_written_is_renewed_in_a_copy_of_the_workers_own(
+    alone: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = write_login(tmp_path / "login", expires_in_s=-60).read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everywhere
+    assert alone.say("hello").text == "hello"
+    assert (tmp_path / "login" / "oauth_creds.json").read_bytes() == stored
 
 
 @pytest.mark.parametrize("prompt", [Prompt((user("a"),)), HISTORY], ids=["new", "loaded"])
