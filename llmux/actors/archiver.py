@@ -30,6 +30,8 @@ EVENTS_MAX = 50_000
 YOUNGEST_MS = 3_600_000
 """what was recorded since then stays: an append is told from its repetition by the event id, which is looked for in the database"""
 FOLDED_AT_ONCE = 1_500
+LOOKED_AT = 10_000
+"""events at the beginning of the database: a clock may have been ahead when the first ones were recorded"""
 PAGES = 256
 """of the database that go back to the file system at one go: some 10 ms"""
 _AGE = re.compile(r"([0-9]{1,5})([dh])")
@@ -78,10 +80,13 @@ class Archiver(Actor):
         return done
 
     async def holds_older_than(self, days: int) -> bool:
-        """Whether the database has events that were recorded longer ago than that."""
+        """Whether the database begins with events that were recorded longer ago than that, if not with the very first one."""
         store = self._journal.store
-        oldest = await store.read(limit=1, after=(await store.origin()).head.position, archived=False)
-        return bool(oldest) and oldest[0].recorded_at < self._clock.now() - days * _AGES_MS["d"]
+        origin = (await store.origin()).head.position
+        limit = self._clock.now() - days * _AGES_MS["d"]
+        return bool(
+            await store.read(limit=1, after=origin, until=origin + LOOKED_AT, recorded_to=limit - 1, archived=False)
+        )
 
 
 async def archive(
@@ -163,16 +168,16 @@ async def _cut(store: Store, before: str, now: int) -> int:
         if int(before) > head + 1:
             raise ClientFailure(f"before: the log ends at position {head}.", param="before")
         through = max(0, int(before) - 1)
-        youngest = await _before(store, now - YOUNGEST_MS + 1, head)
+        youngest = await _before(store, now - YOUNGEST_MS + 1, now)
         if through > youngest:
-            raise _too_young(f"position {through} was recorded within the last hour", youngest)
+            raise _too_young(await _why(store, youngest + 1, now), youngest)
         return through
     age = _AGE.fullmatch(before)
     limit = now - int(age[1]) * _AGES_MS[age[2]] if age else _time(before)
     if limit > now - YOUNGEST_MS:
-        youngest = await _before(store, now - YOUNGEST_MS + 1, head)
+        youngest = await _before(store, now - YOUNGEST_MS + 1, now)
         raise _too_young("this is within the last hour, or in the future", youngest)
-    return await _before(store, limit, head)
+    return await _before(store, limit, now)
 
 
 def _time(text: str) -> int:
@@ -185,10 +190,24 @@ def _time(text: str) -> int:
         ) from None
 
 
-async def _before(store: Store, time_ms: int, head: int) -> int:
-    """The last position before the first event that was recorded at this time or later."""
-    later = await store.read(limit=1, recorded_from=time_ms, archived=False)
-    return later[0].position - 1 if later else head
+async def _before(store: Store, time_ms: int, now: int) -> int:
+    """The last position with a time before this one; but no event of the last hour is up to there.
+
+    A single event with a time in the future, when a clock was ahead, changes nothing: those after it tell that it is as old.
+    """
+    origin = (await store.origin()).head.position
+    older = await store.read(limit=1, recorded_to=time_ms - 1, newest_first=True, archived=False)
+    last = max(origin, older[0].position) if older else origin
+    young = await store.read(
+        limit=1, until=last, recorded_from=now - YOUNGEST_MS + 1, recorded_to=now, archived=False
+    )  # a clock that was set back later
+    return young[0].position - 1 if young else last
+
+
+async def _why(store: Store, position: int, now: int) -> str:
+    (event,) = await store.read(limit=1, after=position - 1)
+    when = "within the last hour" if event.recorded_at <= now else "at a time in the future"
+    return f"position {position} was recorded {when}"
 
 
 def _too_young(what: str, youngest: int) -> ClientFailure:

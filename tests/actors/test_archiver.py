@@ -330,3 +330,66 @@ async def test_what_a_request_was_charged_outlives_its_events(tmp_path, virtual_
     async with open_system(settings, clock, environ={}) as system:
         assert plain(system.facts)["usage"] == usage
         assert not await system.journal.store.read(limit=1, archived=False, types=[RequestAccepted.__name__])
+
+
+@asynccontextmanager
+async def with_a_clock_once_ahead(
+    settings: Settings, first: bool = False
+) -> AsyncGenerator[tuple[System, SeededClock]]:
+    """A gateway whose clock was ahead by 400 days for the time of one event, the first one of the log or a later one."""
+    clock = SeededClock(1)
+    clock.shift(400 * DAY_MS if first else 0)
+    async with open_system(settings, clock, environ={}) as system:
+        for number in range(6):
+            clock.shift(-400 * DAY_MS if first and not number else 400 * DAY_MS if number == 2 and not first else 0)
+            await system.journal.append(NewEvent("cache", CacheCleared(entries=number), clock.new_id()))
+            clock.shift(-400 * DAY_MS if number == 2 and not first else 0)
+        clock.shift(40 * DAY_MS)
+        await system.journal.append(NewEvent("cache", CacheCleared(entries=99), clock.new_id()))
+        yield system, clock
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("before", ["30d", "8"])
+async def test_an_event_with_a_time_in_the_future_stops_no_archiving(tmp_path, virtual_time, first, before):
+    async with with_a_clock_once_ahead(house_settings(tmp_path), first) as (system, clock):
+        times = [event.recorded_at for event in await _all(system)]
+        assert max(times) > clock.now() + 300 * DAY_MS
+        done = await archived(system, before)
+        assert done.through == 7
+        with pytest.raises(ClientFailure, match=r"was recorded within the last hour, .* up to 7\."):
+            await archived(system, "9")
+    assert await audited(system.settings) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_an_event_with_a_time_in_the_future_stops_no_archiving_day_by_day(tmp_path, virtual_time, first):
+    settings = house_settings(tmp_path, archive_after_days=30)
+    async with with_a_clock_once_ahead(settings, first) as (system, _):
+        (job,) = [job for job in system.upkeep.jobs if job.name == "archive"]
+        await job.do()
+        assert [fact.through for fact in await facts_of(system, LogArchived)] == [7]
+
+
+async def test_an_event_with_a_time_in_the_future_at_the_end_of_the_log_stays(tmp_path, virtual_time):
+    settings = house_settings(tmp_path)
+    clock = SeededClock(1)
+    async with open_system(settings, clock, environ={}) as system:
+        clock.shift(400 * DAY_MS)
+        await system.journal.append(NewEvent("cache", CacheCleared(entries=1), clock.new_id()))
+        clock.shift(-360 * DAY_MS)
+        with pytest.raises(ClientFailure, match=r"position 2 was recorded at a time in the future, .* up to 1\."):
+            await archived(system, "3")
+        assert (await archived(system)).through == 1
+
+
+async def test_a_clock_that_was_set_back_moves_nothing_of_the_last_hour(tmp_path, virtual_time):
+    settings = house_settings(tmp_path)
+    clock = SeededClock(1)
+    async with open_system(settings, clock, environ={}) as system:
+        clock.shift(40 * DAY_MS)
+        for back in (0, 0, 35):
+            clock.shift(-back * DAY_MS)
+            await system.journal.append(NewEvent("cache", CacheCleared(entries=back), clock.new_id()))
+            clock.shift(back * DAY_MS)
+        assert (await archived(system)).through == 1
