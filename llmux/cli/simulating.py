@@ -8,6 +8,7 @@ from functools import partial
 import click
 import msgspec
 
+from llmux.actors.facts import EMPTY, Facts
 from llmux.actors.replaying import PAGE, sealed, skips
 from llmux.actors.simulation import RESTING_KINDS, Rules, Simulation, Window
 from llmux.cli.command import Command, print_json, read_log
@@ -15,6 +16,7 @@ from llmux.cli.moments import moment_of
 from llmux.cli.simulated import print_report, sentences
 from llmux.config import Limits
 from llmux.eventstore import Reader, vouched_origin
+from llmux.failures import ArchiveMissing
 
 WEIGHT_MAX = 10_000
 _REST_MS_MIN = 1_000
@@ -48,10 +50,10 @@ def simulate(
 
 
 async def _simulate(reader: Reader, *, weights: Mapping[str, int], rules: Rules, window: Window, as_json: bool) -> None:
-    origin = await vouched_origin(reader)
-    quotas = (await sealed(origin)).quotas
-    simulation = Simulation(weights, rules, window, skipped=await skips(reader), quotas=quotas)
-    position, going = origin.head.position, True
+    start = await _start(reader)
+    position, going = start.position, True
+    skipped = await skips(reader, after=position)
+    simulation = Simulation(weights, rules, window, skipped=skipped, quotas=start.quotas)
     while going and (lines := await reader.lines(after=position, limit=PAGE)):
         going = all(simulation.note(line) for line in lines)
         position = lines[-1].position
@@ -62,6 +64,17 @@ async def _simulate(reader: Reader, *, weights: Mapping[str, int], rules: Rules,
         print_json({**msgspec.to_builtins(report), "sentences": sentences(report)})
     else:
         print_report(report, sys.stdout)
+
+
+async def _start(reader: Reader) -> Facts:
+    """The state before the first event that is read: nothing, or where archives are missing, what the last of them left."""
+    origin = await vouched_origin(reader)
+    try:
+        reader.archives.check(origin.head.position)
+    except ArchiveMissing as missing:
+        click.echo(f"{missing} What is simulated begins after position {origin.head.position}.", err=True)
+        return await sealed(origin)
+    return EMPTY
 
 
 def _check_names(weights: Mapping[str, int], rules: Rules, known: tuple[str, ...]) -> None:

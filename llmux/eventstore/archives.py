@@ -83,6 +83,12 @@ class Archives:
         high = min((file.first for file in files if file.first > position), default=origin + 1) - 1
         raise missing(low, high)
 
+    def check(self, origin: int) -> None:
+        """Raises ArchiveMissing unless all files up to `origin` are there."""
+        position = 0
+        while position < origin:
+            position = self.holding(position + 1, origin).through
+
     async def page(self, asked: Asked, build: Build, *, after: int, until: int, limit: int, origin: int) -> list[Any]:
         """The next events with `after` < position <= `until` <= `origin` that match, at most `limit`, as `build` makes them.
 

@@ -41,7 +41,9 @@ def register(door: Door, system: "System") -> None:
 
     async def issue() -> Response:
         wanted = decoded(await body_bytes(), NewKey)
-        command = IssueKey(user=wanted.userId, project=wanted.projectId, label=wanted.label, record_content=wanted.recordContent)
+        command = IssueKey(
+            user=wanted.userId, project=wanted.projectId, label=wanted.label, record_content=wanted.recordContent
+        )
         issued = await system.key_registry.ask(command)
         body = {
             "apiKey": issued.secret_key,

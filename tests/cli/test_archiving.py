@@ -1,15 +1,17 @@
 """`llmux archive`, with a gateway and without one, and what is read and checked afterwards."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import trio
 
-from llmux.actors.opening import open_journal
+from llmux.actors.opening import open_journal, open_system
 from llmux.clock import SeededClock
 from llmux.config import Settings
 from llmux.events import CacheCleared, NewEvent
+from tests.actors.house import house_settings, wish
 from tests.cli.running import SCRIPTED, Here
 from tests.gateway import gateway_process
 
@@ -105,6 +107,28 @@ def test_a_missing_or_changed_archive_is_a_sentence(here: Here):
     broken = here.llmux("verify", "--archives")
     assert broken.exit_code == 1
     assert broken.stderr.startswith("The chain is broken. ")
+
+
+def test_archived_requests_are_simulated_as_if_they_were_not(tmp_path: Path):
+    here = Here(tmp_path)
+
+    async def live() -> None:
+        async with open_system(house_settings(tmp_path), SeededClock(1, BEGAN_MS), environ={}) as system:
+            for number in range(8):
+                with system.request(wish(f"{number}")) as request:
+                    await request.answer()
+
+    trio.run(live)
+    typed = ("simulate", "--weights", "alpha=1,beta=99", "--json")
+    before = here.llmux(*typed).stdout
+    assert json.loads(before)["accepted"] == 8
+    assert here.llmux("archive", "--before", "20").exit_code == 0
+    assert here.llmux(*typed).stdout == before
+    next((tmp_path / "data" / "archives").iterdir()).unlink()
+    partly = here.llmux(*typed)
+    assert json.loads(partly.stdout)["accepted"] < 8
+    assert "which is not there" in partly.stderr
+    assert "What is simulated begins after position 19." in partly.stderr
 
 
 def test_nonsense_is_refused_before_anything_is_opened(here: Here):

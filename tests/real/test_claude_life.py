@@ -45,7 +45,9 @@ async def test_random_disconnects_leave_no_process_no_descriptor_and_no_request(
         assert len(running()) == adapter.statistics().idle
         assert len(os.listdir("/proc/self/fd")) <= files + 4 * 3
     assert running() == []
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) <= 12, "killed processes leave no heap of files"
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) <= 12, (
+        "killed processes leave no heap of files"
+    )
     api.reset()
 
 

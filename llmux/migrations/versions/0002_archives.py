@@ -39,7 +39,9 @@ MOVE = (
     "recorded_at, principal, correlation_id, causation_id, data, prev_hash, hash FROM events ORDER BY position"
 )
 
-KEEP_THE_LAST_POSITION_EVER = "INSERT INTO sqlite_sequence (name, seq) SELECT 'events_with_short_names', seq FROM sqlite_sequence WHERE name = 'events'"
+KEEP_THE_LAST_POSITION_EVER = """
+INSERT INTO sqlite_sequence (name, seq) SELECT 'events_with_short_names', seq FROM sqlite_sequence WHERE name = 'events'
+"""
 
 ORIGIN = """
 CREATE TABLE origin (

@@ -136,7 +136,9 @@ class GeminiAdapter:
         finish, windows = await self._converse(translation, call.upstream_model, emit)
         for window in windows:
             report(window)
-        refuse_if_strict(call.prompt, finish.ignored)  # the CLI may have gone on with another model, and dropped all wishes
+        refuse_if_strict(
+            call.prompt, finish.ignored
+        )  # the CLI may have gone on with another model, and dropped all wishes
         await emit(finish)
 
     async def _converse(
