@@ -93,10 +93,9 @@ class History:
         self._catching_up = trio.CapacityLimiter(FEEDS_READING_MAX)
         self.closed = False
         """nobody follows the log any more: the gateway stops"""
-        self.feeds = 0
 
     def __repr__(self) -> str:
-        return f"<History {'closed' if self.closed else 'open'} head={self._journal.facts.position} feeds={self.feeds}>"
+        return f"<History {'closed' if self.closed else 'open'} head={self._journal.facts.position}>"
 
     def close(self) -> None:
         """Every feed ends."""
