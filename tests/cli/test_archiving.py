@@ -119,7 +119,7 @@ def test_archived_requests_are_simulated_as_if_they_were_not(tmp_path: Path):
                     await request.answer()
 
     trio.run(live)
-    typed = ("simulate", "--weights", "alpha=1,beta=99", "--json")
+    typed = ("simulate", "--weights", "alpha=1,beta=99", "--to", "33", "--json")
     before = here.llmux(*typed).stdout
     assert json.loads(before)["accepted"] == 8
     assert here.llmux("archive", "--before", "20").exit_code == 0
