@@ -2,9 +2,19 @@
 
 from llmux.eventstore.append import ANY, NO_STREAM, Append, Appended, Outcome
 from llmux.eventstore.archive import Ending
+from llmux.eventstore.archive_copies import copy_archives
 from llmux.eventstore.archives import Archive, Archives
 from llmux.eventstore.auditing import Auditor, walk_archives
-from llmux.eventstore.backup import back_up, copy_folder, discard, forget_lost_positions, install
+from llmux.eventstore.backup import (
+    back_up,
+    check_is_log,
+    check_tables,
+    claimed,
+    discard,
+    forget_lost_positions,
+    install,
+    named,
+)
 from llmux.eventstore.chain import EMPTY, GENESIS, NO_KEYS, UNKEYED, Head, Keys
 from llmux.eventstore.content import ContentStore, Forgetting, Keeping, KeptContent, KeptText, open_content
 from llmux.eventstore.content_file import CONTENT_FILE
@@ -54,13 +64,17 @@ __all__ = [
     "back_up",
     "check_at_start",
     "check_end",
+    "check_is_log",
+    "check_tables",
     "check_witness",
-    "copy_folder",
+    "claimed",
+    "copy_archives",
     "discard",
     "forget_lost_positions",
     "install",
     "is_owned",
     "key_at_end",
+    "named",
     "open_content",
     "open_reader",
     "open_store",

@@ -6,41 +6,103 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
 from llmux.eventstore.sqlite import FILE, failure_of
 from llmux.eventstore.witness import sync_directory
-from llmux.failures import LogDamaged, StoreFailure, StoreFull
+from llmux.failures import ConfigurationWrong, LogDamaged, StoreFailure, StoreFull
 
 PAGES_AT_ONCE = 1_000
 WAIT_SECONDS_MAX = 10
 
+_TABLES = {"events", "alembic_version", "origin", "sqlite_sequence"}
+_HAS_EVENTS = "SELECT EXISTS (SELECT 1 FROM events), EXISTS (SELECT 1 FROM alembic_version)"
+
 Progress = Callable[[int, int], object]
 """Called with (done, all), in pages."""
+
+
+def claimed(target: Path) -> Path:
+    """A new, empty file (mode 0600) beside `target`, under a name that nobody has. Raises StoreFailure."""
+    with _translated(target):
+        for part in (_beside(target, f".{os.getpid()}-{number}.part") for number in count(1)):
+            with suppress(FileExistsError):
+                os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                return part
+    raise AssertionError("there is always another number")
+
+
+def named(part: Path, target: Path, *, replace: bool) -> None:
+    """Gives the whole file its name, durably. Raises ConfigurationWrong for a name that is taken, unless `replace`; StoreFailure."""
+    with _translated(target):
+        if replace:
+            os.replace(part, target)
+        else:
+            _linked(part, target)
+        sync_directory(target.parent)
+
+
+def _linked(part: Path, target: Path) -> None:
+    """In one step, so that nobody's file is lost, where the file system has second names."""
+    taken = ConfigurationWrong(f"{target} exists by now: somebody else has just written it.")
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise taken from None
+    except OSError:
+        if os.path.lexists(target):
+            raise taken from None
+        os.replace(part, target)
+    else:
+        part.unlink()
 
 
 def back_up(database: Path, copy: Path, progress: Progress | None = None) -> None:
     """Copies the log at `database`, as it is at one moment, into the file `copy` (mode 0600), durably.
 
     A gateway may go on writing meanwhile: a read transaction keeps that moment, so no step has to begin again. The copy is a
-    file by itself (no write-ahead log). What was there before is overwritten. Raises StoreFailure.
+    file by itself (no write-ahead log). What was there before is overwritten. Raises StoreFailure, which names the file.
     """
     with _translated(copy):
         os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
         copy.chmod(0o600)
-        source = f"file:{quote(str(database))}?mode=ro"
-        with closing(_connected(source)) as reading, closing(_connected(str(copy))) as writing:
-            writing.execute("PRAGMA synchronous = OFF")  # the whole file is brought to the disk below
-            reading.execute("BEGIN")
-            reading.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only a read begins the transaction
-            reading.backup(
-                writing,
-                pages=PAGES_AT_ONCE,
-                progress=None if progress is None else lambda _, left, pages: progress(pages - left, pages),
-            )
-            writing.execute("PRAGMA journal_mode = DELETE")
+        try:
+            with closing(_reading(database)) as reading, closing(_connected(str(copy))) as writing:
+                writing.execute("PRAGMA synchronous = OFF")  # the whole file is brought to the disk below
+                reading.execute("BEGIN")
+                reading.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only a read begins the transaction
+                reading.backup(
+                    writing,
+                    pages=PAGES_AT_ONCE,
+                    progress=None if progress is None else lambda _, left, pages: progress(pages - left, pages),
+                )
+                writing.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            raise _failure(error, database, copy) from error
         _to_disk(copy)
+
+
+def check_is_log(file: Path) -> None:
+    """Raises ConfigurationWrong unless the file is a log with at least one event, and LogDamaged when it cannot be read."""
+    try:
+        with closing(_reading(file)) as reading:
+            found = reading.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
+            is_log = {"events", "alembic_version"} <= {name for (name,) in found} <= _TABLES
+            is_log = is_log and reading.execute(_HAS_EVENTS).fetchone() == (1, 1)
+    except sqlite3.Error as error:
+        raise _failure(error, file, None) from error
+    if not is_log:
+        raise ConfigurationWrong(f"{file} is no backup of a log: it holds no events, or something else.")
+
+
+def check_tables(database: Path, pattern: Path) -> None:
+    """Raises LogDamaged unless both have the same tables, indices and triggers."""
+    with closing(_reading(database)) as reading, closing(_reading(pattern)) as right:
+        asked = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+        if set(reading.execute(asked)) != set(right.execute(asked)):
+            raise LogDamaged("Its tables or triggers are not those of a log: somebody has changed them.")
 
 
 def settle(database: Path) -> None:
@@ -79,29 +141,6 @@ def discard(copy: Path) -> None:
         _beside(copy, suffix).unlink(missing_ok=True)
 
 
-def copy_folder(source: Path, target: Path, pattern: str) -> int:
-    """Copies the files that match, durably, and returns how many; those that are in `target` already, as large, are left alone.
-
-    They are files that never change once they have their name. Raises StoreFailure.
-    """
-    copied = 0
-    with _translated(target):
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in sorted(source.glob(pattern)):
-            there = target / path.name
-            if there.exists() and there.stat().st_size == path.stat().st_size:
-                continue
-            part = there.with_name(f"{there.name}.part")
-            with open(path, "rb") as reading, open(os.open(part, _NEW, 0o600), "wb") as writing:
-                shutil.copyfileobj(reading, writing, 1024 * 1024)
-                writing.flush()
-                os.fsync(writing.fileno())
-            os.replace(part, there)
-            copied += 1
-        sync_directory(target)
-    return copied
-
-
 def forget_lost_positions(directory: Path) -> None:
     """The last position that the log ever had is the one that it has now. Raises StoreFailure."""
     database = directory / FILE
@@ -112,11 +151,25 @@ def forget_lost_positions(directory: Path) -> None:
         )
 
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-
-
 def _connected(database: str) -> sqlite3.Connection:
     return sqlite3.connect(database, uri=database.startswith("file:"), isolation_level=None, timeout=WAIT_SECONDS_MAX)
+
+
+def _reading(database: Path) -> sqlite3.Connection:
+    return _connected(f"file:{quote(str(database))}?mode=ro")
+
+
+def _failure(error: sqlite3.Error, database: Path, copy: Path | None) -> StoreFailure:
+    """What went wrong while `database` was read, or `copy` written: the sentence says which file it is."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the primary code
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return LogDamaged(f"{database} is no whole log: it is damaged, or something else ({name}).")
+        case sqlite3.SQLITE_FULL:
+            return StoreFull(f"There is no room for {copy}.")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return failure_of(error)
+    return StoreFailure(f"{database} cannot be read{f', or {copy} not written' if copy else ''} ({name}).")
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -1,7 +1,9 @@
 """Backups are made while the gateway writes, and a restore leaves the old log or the new one, whatever happens."""
 
+import os
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,19 +16,36 @@ from llmux.clock import SeededClock, SystemClock
 from llmux.config import Settings, replaced
 from llmux.events import ChainKeyChanged, LogRestored, LossAccepted
 from llmux.eventstore import (
+    CONTENT_FILE,
     FILE,
+    KeptContent,
+    KeptText,
     Keys,
     Reader,
     Verified,
     backup,
     check_witness,
+    open_content,
     open_reader,
+    open_store,
     own_directory,
     read_witness,
     verify,
 )
-from llmux.failures import ChainKeyWrong, ConfigurationWrong, DirectoryInUse, LogDamaged, StoreFailure, TailMissing
+from llmux.failures import (
+    ArchiveMissing,
+    ChainKeyWrong,
+    ConfigurationWrong,
+    DirectoryInUse,
+    LLMuxError,
+    LogDamaged,
+    StoreFailure,
+    TailMissing,
+)
+from llmux.migrations import upgrade
+from llmux.prompts import Prompt, user
 from tests.actors.house import house_settings, wish
+from tests.eventstore.archived import archive, files
 from tests.eventstore.logs import tampered
 from tests.golden.logs import LOGS, unpacked_into
 
@@ -126,6 +145,90 @@ async def test_a_backup_replaces_no_file_unless_it_is_told_to(tmp_path: Path) ->
             await back_up_log(settings, place, check)
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["the log", "a new file", "an archive", "a link", "a hard link", "a linked folder", "a loose link", "the witness"],
+)
+async def test_a_backup_is_never_written_where_the_gateway_has_its_files(tmp_path: Path, where: str) -> None:
+    settings = house_settings(tmp_path, witness_file=str(tmp_path / "witness.json"))
+    position = await ran(settings)
+    data, target = settings.data_dir, tmp_path / "copy.db"
+    (data / "archives").mkdir(exist_ok=True)
+    (data / "archives" / "one.gz").write_bytes(b"one")
+    match where:
+        case "the log":
+            target = data / FILE
+        case "a new file":
+            target = data / "copy.db"
+        case "an archive":
+            target = data / "archives" / "one.gz"
+        case "a link":
+            target.symlink_to(data / FILE)
+        case "a hard link":
+            target.hardlink_to(data / FILE)
+        case "a linked folder":
+            (tmp_path / "linked").symlink_to(data)
+            target = tmp_path / "linked" / "copy.db"
+        case "a loose link":
+            target.symlink_to(data / "copy.db")
+        case _:
+            target = settings.witness
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigurationWrong, match=r"a place of the gateway itself.*Name a file elsewhere"):
+        await back_up_log(settings, target, check, force=True)
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+    assert (await state_of(settings)).head.position == position
+    with pytest.raises(ConfigurationWrong, match="in the data directory"):
+        await back_up_log(settings, tmp_path / "other.db", check, archives=data / "archives")
+
+
+async def test_a_backup_replaces_no_device(tmp_path: Path) -> None:
+    settings, pipe, link = house_settings(tmp_path), tmp_path / "pipe", tmp_path / "link"
+    await ran(settings)
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for target in (pipe, link, Path("/dev/full")):
+        with pytest.raises(ConfigurationWrong, match="is a device or something like it: name a file"):
+            await back_up_log(settings, target, check, force=True)
+    assert pipe.is_fifo()
+
+
+async def test_a_backup_through_a_link_is_in_the_file_that_the_link_names(tmp_path: Path) -> None:
+    settings, link = house_settings(tmp_path), tmp_path / "link.db"
+    await ran(settings)
+    (tmp_path / "copy.db").write_text("mine")
+    link.symlink_to(tmp_path / "copy.db")
+    await back_up_log(settings, link, check, force=True)
+    assert link.is_symlink()
+    await state_of(settings, directory=tmp_path, file="copy.db")
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_two_backups_to_one_file_do_not_meet(tmp_path: Path, force: bool) -> None:
+    """Each has a file of its own until it is whole. Without --force the second one finds the name taken."""
+    settings, copy = house_settings(tmp_path), tmp_path / "copy.db"
+    position = await ran(settings)
+    (tmp_path / "copy.db.part").write_text("mine")
+    ends: list[str] = []
+
+    async def back_up_once() -> None:
+        try:
+            assert (await back_up_log(settings, copy, check, force=force)).position == position
+        except ConfigurationWrong as wrong:
+            ends.append(str(wrong))
+        else:
+            ends.append("done")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(back_up_once)
+    taken = f"{copy} exists by now: somebody else has just written it."
+    assert sorted(ends) == (["done"] * 3 if force else sorted(["done", taken, taken]))
+    assert (await state_of(settings, directory=tmp_path, file="copy.db")).head.position == position
+    assert sorted(each.name for each in tmp_path.glob("copy*")) == ["copy.db", "copy.db.part"]
+    assert (tmp_path / "copy.db.part").read_text() == "mine"
+
+
 async def test_a_log_that_is_not_whole_gives_no_backup(tmp_path: Path) -> None:
     settings = house_settings(tmp_path)
     await ran(settings)
@@ -220,6 +323,71 @@ async def test_what_is_no_whole_backup_is_not_restored(tmp_path: Path, what: str
     assert not list(settings.data_dir.glob("*restor*"))
 
 
+def made_with(path: Path, *statements: str) -> Path:
+    """The database at `path`, after these statements."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return path
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("empty", "no events", "foreign", "with alembic", "with more", "another trigger", "no trigger"),
+        *("newer", "cut", "cut at a page", "kept texts"),
+    ],
+)
+async def test_what_is_not_exactly_a_log_is_not_restored(tmp_path: Path, what: str) -> None:
+    settings = house_settings(tmp_path)
+    copy, _, later = await backed_up(tmp_path, settings)
+    content, said = copy.read_bytes(), "is no backup of a log: it holds no events, or something else"
+    match what:
+        case "empty":
+            copy.write_bytes(b"")
+        case "no events":
+            copy.unlink()
+            upgrade(copy)
+        case "foreign":
+            made_with(tmp_path / "other.db", "CREATE TABLE secrets (x)")
+            copy = tmp_path / "other.db"
+        case "with alembic":
+            copy.unlink()
+            made_with(copy, "CREATE TABLE events (x)", "CREATE TABLE alembic_version (version_num)")
+            made_with(copy, "INSERT INTO alembic_version VALUES ('0002')", "INSERT INTO events VALUES (1)")
+            said = "was not restored|cannot be"
+        case "with more":
+            made_with(copy, "CREATE TABLE secrets (x)")
+        case "another trigger":
+            made_with(copy, "CREATE TRIGGER more AFTER INSERT ON events BEGIN DELETE FROM origin; END")
+            said = "was not restored. Its tables or triggers are not those of a log"
+        case "no trigger":
+            made_with(copy, "DROP TRIGGER events_are_never_removed")
+            said = "was not restored. Its tables or triggers are not those of a log"
+        case "newer":
+            made_with(copy, "UPDATE alembic_version SET version_num = '9999'")
+            said = "written by a newer LLMux. Restore it with that one"
+        case "cut":
+            copy.write_bytes(content[:5000])
+            said = "copy.db is no whole log"
+        case "cut at a page":
+            copy.write_bytes(content[: 4096 * 3])
+            said = "copy.db is no whole log"
+        case _:
+            (tmp_path / "texts").mkdir()
+            async with open_content(tmp_path / "texts", settings.limits) as texts:
+                text = KeptText(Prompt((user("hello"),)), "an answer")
+                await texts.keep([KeptContent("r", "k", 1, 10**15, "stop", "", text)])
+            copy = tmp_path / "texts" / CONTENT_FILE
+    before = {path: path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
+    with pytest.raises(LLMuxError, match=said):
+        await restore_log(settings, SystemClock(), copy, check, replace=True)
+    after = {path: path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
+    assert {path.name for path, held in after.items() if before.get(path) != held} <= {"lock"}
+    assert before.keys() <= after.keys()
+    assert (await state_of(settings)).head.position == later
+
+
 async def test_a_backup_of_the_first_version_is_restored_and_brought_up_to_date(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     copy = unpacked_into(tmp_path / "old", LOGS[0])
@@ -241,21 +409,82 @@ async def test_a_damaged_log_can_be_replaced_and_is_kept(tmp_path: Path) -> None
     assert (await state_of(settings)).head.position == position + 1
 
 
+# --- archives ----------------------------------------------------------------------------------------------------------
+
+
+async def archived(settings: Settings, *through: int) -> list[Path]:
+    """Moves the log up to these positions into archives, and returns the files."""
+    limits, keys = settings.limits, Keys(settings.chain_keys)
+    async with open_store(settings.data_dir, clock=SystemClock(), limits=limits, keys=keys) as store:
+        for position in through:
+            await archive(store, position)
+    return files(settings.data_dir)
+
+
 async def test_archives_are_copied_with_a_backup_and_back(tmp_path: Path) -> None:
     settings, kept = house_settings(tmp_path), tmp_path / "kept"
-    await ran(settings)
-    folder = settings.data_dir / "archives"
-    folder.mkdir(exist_ok=True)
-    (folder / "one.jsonl.gz").write_bytes(b"one")
-    (folder / "two.jsonl.gz.part").write_bytes(b"not yet")
+    await ran(settings, 6)
+    archives = await archived(settings, 4, 9, 15, 24)
+    (settings.data_dir / "archives" / "two.jsonl.gz.part").write_bytes(b"not yet")
     made = await back_up_log(settings, tmp_path / "copy.db", check, archives=kept)
-    assert (made.archives, [each.name for each in kept.iterdir()]) == (1, ["one.jsonl.gz"])
+    assert (made.archives, sorted(each.name for each in kept.iterdir())) == (4, [each.name for each in archives])
     again = await back_up_log(settings, tmp_path / "copy.db", check, archives=kept, force=True)
     assert again.archives == 0
     elsewhere = house_settings(tmp_path / "elsewhere")
     restored = await restore_log(elsewhere, SystemClock(), tmp_path / "copy.db", check, archives=kept)
-    assert restored.archives == 1
-    assert (elsewhere.data_dir / "archives" / "one.jsonl.gz").read_bytes() == b"one"
+    assert restored.archives == 4
+    assert [each.read_bytes() for each in files(elsewhere.data_dir)] == [each.read_bytes() for each in archives]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("what", ["missing", "changed"])
+async def test_a_backup_with_archives_fails_and_names_the_one_that_is_missing_or_damaged(
+    tmp_path: Path, number: int, what: str
+) -> None:
+    settings, kept, copy = house_settings(tmp_path), tmp_path / "kept", tmp_path / "copy.db"
+    await ran(settings, 6)
+    archives = await archived(settings, 4, 9, 24)
+    content = bytearray(archives[number].read_bytes())
+    content[len(content) // 2] ^= 1
+    if what == "missing":
+        archives[number].unlink()
+    else:
+        archives[number].write_bytes(content)
+    with pytest.raises(ArchiveMissing if what == "missing" else LogDamaged, match=archives[number].name):
+        await back_up_log(settings, copy, check, archives=kept)
+    assert not list(tmp_path.glob("copy*"))
+    assert not (kept / archives[number].name).exists()
+    assert not list(kept.glob("*.part"))
+
+
+async def test_a_copied_archive_is_known_by_its_content_not_by_its_size(tmp_path: Path) -> None:
+    settings, kept, copy = house_settings(tmp_path), tmp_path / "kept", tmp_path / "copy.db"
+    await ran(settings, 6)
+    (archived_file,) = await archived(settings, 9)
+    kept.mkdir()
+    mine = kept / archived_file.name
+    mine.write_bytes(bytes(archived_file.stat().st_size))
+    with pytest.raises(ConfigurationWrong, match=rf"{mine.name} is not the archive of this log"):
+        await back_up_log(settings, copy, check, archives=kept)
+    assert mine.read_bytes() == bytes(archived_file.stat().st_size)
+    assert (await back_up_log(settings, copy, check, archives=kept, force=True)).archives == 1
+    assert mine.read_bytes() == archived_file.read_bytes()
+
+
+async def test_archives_of_the_log_that_is_replaced_are_not_overwritten(tmp_path: Path) -> None:
+    """The log that is set aside goes on from them."""
+    settings, kept, copy = house_settings(tmp_path), tmp_path / "kept", tmp_path / "copy.db"
+    other = house_settings(tmp_path / "other")
+    for each in (settings, other):
+        await ran(each, 6)
+    await archived(other, 9)
+    await back_up_log(other, copy, check, archives=kept)
+    (own,) = await archived(settings, 9)
+    before = own.read_bytes()
+    with pytest.raises(ConfigurationWrong, match=rf"{own.name} is not the archive of this log"):
+        await restore_log(settings, SystemClock(), copy, check, archives=kept, replace=True)
+    assert own.read_bytes() == before
+    await state_of(settings)
 
 
 MORTAL = """
