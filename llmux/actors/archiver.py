@@ -109,9 +109,8 @@ async def archive(
     facts: list[LogArchived] = []
     while (at := (await store.origin()).head.position) < through:
         state = await replay(store, until=min(at + EVENTS_MAX, through), page=FOLDED_AT_ONCE, snapshots=False)
-        sealed = await seal(
-            store, state.position, encoded(state), SCHEMA, ended=_ended(state), keys=Keys(settings.chain_keys)
-        )
+        content = await trio.to_thread.run_sync(encoded, state)  # facts never change: any thread may read them
+        sealed = await seal(store, state.position, content, SCHEMA, ended=_ended(state), keys=Keys(settings.chain_keys))
         await journal.move(sealed, NewEvent(STREAM, sealed.fact, clock.new_id(), command.principal))
         facts.append(sealed.fact)
         if progress is not None:

@@ -1,7 +1,6 @@
 """What the log tells those who administrate the gateway: its head, its events page by page or as they come, its state at any moment."""
 
 from collections.abc import Collection
-from typing import Any
 
 import msgspec
 import trio
@@ -12,6 +11,7 @@ from llmux.actors.facts.house import FOLDS
 from llmux.actors.journal import Journal
 from llmux.actors.moments import iso, position_at
 from llmux.actors.replaying import replay
+from llmux.actors.snapshots import json_of
 from llmux.actors.stories import Story, story_of, streams_of
 from llmux.events import TYPES, RecordedEvent
 from llmux.failures import ClientFailure, Overloaded, printable
@@ -76,11 +76,11 @@ class LogHead(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class State(msgspec.Struct, frozen=True):
-    """The facts after `position`; `at` is when its event was recorded (None for the empty log)."""
+    """The facts after `position`, as JSON; `at` is when its event was recorded (None for the empty log)."""
 
     position: int
     at: str | None
-    state: dict[str, Any]
+    state: msgspec.Raw
 
 
 class History:
@@ -90,6 +90,7 @@ class History:
         self._journal = journal
         self._log = journal.store
         self._folding = trio.CapacityLimiter(1)
+        self._encoding = trio.CapacityLimiter(1)
         self._catching_up = trio.CapacityLimiter(FEEDS_READING_MAX)
         self.closed = False
         """nobody follows the log any more: the gateway stops"""
@@ -182,8 +183,7 @@ class History:
             known = ", ".join(FOLDS)
             raise ClientFailure(f"actor: there is no '{printable(actor, 40)}'. There are: {known}.", param="actor")
         facts = self._journal.facts if at is None else await self._facts_at(at)
-        state = fold.plain(facts) if actor is None else {actor: FOLDS[actor].plain(getattr(facts, actor))}
-        state.pop("position", None)
+        state = await trio.to_thread.run_sync(_told, facts, actor, limiter=self._encoding)
         return State(facts.position, await self._recorded_at(facts.position), state)
 
     async def _facts_at(self, at: str) -> Facts:
@@ -245,6 +245,13 @@ class Feed:
             found = await self._history._read(self._wanted, self.position, until, FEED_EVENTS)
         self.position = found[-1].position if len(found) == FEED_EVENTS else until
         return found
+
+
+def _told(facts: Facts, actor: str | None) -> msgspec.Raw:
+    """The facts of all actors, or of one, as JSON. Facts never change: any thread may read them."""
+    state = fold.plain(facts) if actor is None else {actor: FOLDS[actor].plain(getattr(facts, actor))}
+    state.pop("position", None)
+    return msgspec.Raw(json_of(state))
 
 
 def known_types(types: Collection[str]) -> frozenset[str]:

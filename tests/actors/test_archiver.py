@@ -1,6 +1,7 @@
 """Archiving by the gateway: nothing is lost, nothing else changes, and appends go on meanwhile."""
 
 import itertools
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,8 @@ import pytest
 import trio
 
 from llmux import events
-from llmux.actors import archiver
+from llmux.actors import archiver, history, replaying
+from llmux.actors import facts as fold
 from llmux.actors.archiver import Archived, ArchiveLog
 from llmux.actors.audit import audit
 from llmux.actors.facts import plain
@@ -393,3 +395,30 @@ async def test_a_clock_that_was_set_back_moves_nothing_of_the_last_hour(tmp_path
             await system.journal.append(NewEvent("cache", CacheCleared(entries=back), clock.new_id()))
             clock.shift(back * DAY_MS)
         assert (await archived(system)).through == 1
+
+
+async def test_a_state_is_turned_into_text_and_back_in_threads(tmp_path, virtual_time, monkeypatch):
+    """With a hundred thousand entries it takes a second, in which the gateway has to answer."""
+    ran: dict[str, set[bool]] = {}
+    trios = threading.get_ident()
+
+    def watched(module, name):
+        work = getattr(module, name)
+
+        def watching(*args):
+            ran.setdefault(name, set()).add(threading.get_ident() == trios)
+            return work(*args)
+
+        monkeypatch.setattr(module, name, watching)
+
+    watched(archiver, "encoded")
+    watched(history, "json_of")
+    watched(replaying, "load")
+    watched(fold, "plain")
+    settings = house_settings(tmp_path)
+    async with aged(settings) as system:
+        cut = (await archived(system)).through
+        await system.history.state()
+        await system.history.state(str(cut), "keys")
+    async with open_system(settings, SeededClock(3), environ={}):
+        assert ran == {name: {False} for name in ("encoded", "json_of", "load", "plain")}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmux import events
 from llmux.actors.facts import EMPTY, evolve, load, plain
+from llmux.actors.snapshots import encoded, json_of
 from llmux.events import RecordedEvent, UnknownEvent, canonical, type_of
 from llmux.prompts import Usage
 
@@ -173,6 +174,15 @@ def test_facts_can_be_stored_and_loaded(history):
     stored = json.loads(json.dumps(plain(facts)))
     assert load(stored) == facts
     assert plain(load(stored)) == plain(facts)
+
+
+@given(histories)
+def test_facts_have_one_text_that_is_canonical_json(history):
+    stored = plain(evolve(EMPTY, history))
+    assert encoded(evolve(EMPTY, history)) == msgspec.json.encode(stored, order="sorted")
+    assert json_of({'b "ü\n': {}, "a": [{"y": 1, "x": {}}], "": {'k "': {"y": 1, "x": 2}, "é": None}}) == (
+        '{"":{"k \\"":{"x":2,"y":1},"é":null},"a":[{"x":{},"y":1}],"b \\"ü\\n":{}}'.encode()
+    )
 
 
 def test_facts_that_an_older_version_stored_lack_what_is_new():
