@@ -62,7 +62,7 @@ def _tell(done: Archived) -> None:
             click.echo(f"  {file}")
         click.echo(f"They take {_size(done.archive_bytes)} there.")
     for name in done.set_aside:
-        click.echo(f"archives/{name} holds events that are no part of this log; it was set aside under this name.")
+        click.echo(f"archives/{name} is no archive of this log; it was set aside under this name.")
     click.echo(f"The database had {_size(done.bytes_before)} and has {_size(done.bytes_after)}.")
 
 

@@ -177,8 +177,9 @@ def _failure(error: OSError, path: Path) -> StoreFailure:
 async def tidy(reader: Reader) -> list[str]:
     """Clears away what an archiving that did not come to its end has left: half a file, or one whose events never moved.
 
-    A file with events that the database does not have is nobody's leftover (the log may have come from a backup): it is
-    set aside under another name. Returns the names of the files that were. Raises StoreFailure.
+    A file with events that the database does not have is nobody's leftover (the log may have come from a backup), nor is one
+    from before a restore: the log that was there then may go on from it. It is set aside under another name. Returns the
+    names of the files that were. Raises StoreFailure.
     """
     aside: list[str] = []
     origin = (await reader.origin()).head.position
@@ -196,7 +197,12 @@ async def tidy(reader: Reader) -> list[str]:
 
 
 async def _is_leftover(reader: Reader, archive: Archive) -> bool:
-    """Whether every event of it is in the database too: the chain of hashes leads to the last one, so that one tells."""
+    """Whether every event of it is in the database too (the chain of hashes leads to the last one, so that one tells), and no
+    log that a restore has put aside can have it as well.
+    """
+    restored = await reader.last("log-restores")
+    if restored is not None and archive.through < restored.position:
+        return False
     span = await reader.span(archive.through - 1, archive.through)
     return span is not None and span[0].hex() == _hash_in(archive)
 

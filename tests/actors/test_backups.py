@@ -30,8 +30,11 @@ from llmux.eventstore import (
     open_store,
     own_directory,
     read_witness,
+    seal,
+    tidy,
     verify,
 )
+from llmux.eventstore.archive import name_of
 from llmux.failures import (
     ArchiveMissing,
     ChainKeyWrong,
@@ -485,6 +488,27 @@ async def test_archives_of_the_log_that_is_replaced_are_not_overwritten(tmp_path
         await restore_log(settings, SystemClock(), copy, check, archives=kept, replace=True)
     assert own.read_bytes() == before
     await state_of(settings)
+
+
+async def test_archiving_a_restored_log_takes_no_archive_from_the_log_that_was_set_aside(tmp_path: Path) -> None:
+    """The restored log holds the same events in its database: to it alone, the file would be a leftover."""
+    settings = house_settings(tmp_path)
+    copy, position, later = await backed_up(tmp_path, settings)
+    (needed,) = await archived(settings, 9)
+    content = needed.read_bytes()
+    aside = (await restore_log(settings, SystemClock(), copy, check, replace=True)).aside
+    assert aside is not None
+    async with open_store(settings.data_dir, clock=SystemClock(), limits=settings.limits) as store:
+        assert await tidy(store) == [f"{needed.name}.aside"]
+        through = (await store.head_on_disk()).position
+        await seal(store, through, b"{}", 1, ended=lambda stream: False)  # and then it stopped: this is a leftover
+        assert await tidy(store) == []
+        await archive(store, position)
+    assert [each.name for each in files(settings.data_dir)] == [name_of(1, position)]
+    needed.with_name(f"{needed.name}.aside").rename(needed)
+    assert needed.read_bytes() == content
+    async with open_reader(settings.data_dir, settings.limits, file=aside.name) as reader:
+        assert [event.position for event in await reader.read(limit=1000)] == list(range(1, later + 2))
 
 
 MORTAL = """
