@@ -32,11 +32,15 @@ def backup(file: Path, archives: Path | None, force: bool) -> None:
             f"The events up to position {made.archived_through} are in archives: --archives FOLDER copies them too."
         )
     if archives is not None:
-        click.echo(f"{made.archives} archive files were copied to {archives}; the others were there already.")
+        click.echo(f"{_files(made.archives)} copied to {archives}; the others were there already, and are whole.")
     if made.unsure:
         click.echo(f"Its chain could not be checked wholly. {made.unsure}", err=True)
     else:
         click.echo("It was read back, and its chain holds.")
+
+
+def _files(copied: int) -> str:
+    return "One archive file was" if copied == 1 else f"{copied} archive files were"
 
 
 async def _back_up(settings: Settings, file: Path, archives: Path | None, force: bool) -> BackedUp:
@@ -74,7 +78,7 @@ def restore(file: Path, archives: Path | None, replace: bool) -> None:
     if done.aside is not None:
         click.echo(f"The log that was there is kept as {done.aside}.")
     if archives is not None:
-        click.echo(f"{done.archives} archive files were copied back; the others were there already.")
+        click.echo(f"{_files(done.archives)} copied back; the others were there already, and are whole.")
 
 
 @click.command(cls=Command)

@@ -126,3 +126,24 @@ def test_a_witness_that_lies_in_an_archive_is_compared_there_and_never_said_to_b
         assert "and could not be compared: this position is in an archive that is not there" in printed
         assert "the same" not in printed
     assert "No loss was found" in said(data, "witness", "--accept", "--reason", "none")
+
+
+def test_what_would_destroy_a_log_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    data, copy, kept = golden_log(tmp_path), tmp_path / "copy.db", tmp_path / "kept"
+    head = json.loads(said(data, "replay"))["position"]
+    own = data / "events.db"
+    refused(typed(data, "backup", str(own), "--force"), "is a place of the gateway itself", 2)
+    refused(typed(data, "backup", "/dev/null", "--force"), "/dev/null is a device or something like it", 2)
+    copy.write_bytes(b"")
+    refused(typed(data, "restore", str(copy), "--replace"), "copy.db is no backup of a log", 2)
+    assert f"head at position {head}," in said(data, "verify")
+    copy.unlink()
+    said(data, "archive", "--before", "21")
+    (archive,) = (data / "archives").iterdir()
+    assert "One archive file was copied" in said(data, "backup", str(copy), "--archives", str(kept))
+    archive.unlink()
+    assert "0 archive files were copied" in said(data, "backup", str(copy), "--archives", str(kept), "--force")
+    (kept / archive.name).unlink()
+    tried = typed(data, "backup", str(tmp_path / "other.db"), "--archives", str(kept))
+    refused(tried, f"{archive} with the positions 1 to 20 is not there")
+    assert not list(tmp_path.glob("other*"))
