@@ -44,8 +44,8 @@ async def check_origin(reader: Reader, origin: Origin) -> None:
         )
     if fact.head != origin.head.hash.hex():
         raise LogDamaged("The hash that the log goes on from is not the one of its last archive.", first)
-    where = "that the log goes on from"
-    await trio.to_thread.run_sync(_compare, fact, where, origin.state, origin.state_schema, origin.streams)
+    where, way_on = "that the log goes on from", "Restore the log from a backup."
+    await trio.to_thread.run_sync(_compare, fact, where, way_on, origin.state, origin.state_schema, origin.streams)
 
 
 async def vouched_ending(reader: Reader, through: int, last: int) -> Ending:
@@ -58,8 +58,8 @@ async def vouched_ending(reader: Reader, through: int, last: int) -> Ending:
     fact = await _sealing(reader, through, last)
     if fact is None:
         raise LogDamaged(f"The log does not know the archive {archive.path}.", archive.first)
-    where = f"in {archive.path}"
-    await trio.to_thread.run_sync(_compare, fact, where, ending.state, ending.state_schema, ending.streams)
+    where, way_on = f"in {archive.path}", "Put the right file back."
+    await trio.to_thread.run_sync(_compare, fact, where, way_on, ending.state, ending.state_schema, ending.streams)
     return ending
 
 
@@ -74,12 +74,12 @@ async def archived_facts(reader: Reader, after: int) -> list[LogArchived]:
 
 
 async def _sealing(reader: Reader, through: int, last: int) -> LogArchived | None:
-    """What the log says of the archive that ends with `through`. The database is asked first, then the archives after it."""
+    """What the log says of the archive that ends with `through`. The database is asked first, then the archives after it, too."""
     for fact in await archived_facts(reader, last):
         if fact.through == through:
             return fact
     after = through
-    while events := await reader.read(stream=STREAM, after=after, until=last, limit=1):
+    while events := await reader.read(stream=STREAM, after=after, limit=1):
         said = events[0].fact
         if isinstance(said, LogArchived) and said.through == through:
             return said
@@ -103,9 +103,14 @@ def streams_sha256(streams: Mapping[str, int]) -> str:
 
 
 def _compare(
-    fact: LogArchived, where: str, state: bytes | msgspec.Raw, state_schema: int, streams: Mapping[str, int]
+    fact: LogArchived,
+    where: str,
+    way_on: str,
+    state: bytes | msgspec.Raw,
+    state_schema: int,
+    streams: Mapping[str, int],
 ) -> None:
     if not is_sealed(fact, state, state_schema):
-        raise LogDamaged(f"The state {where} is not the one that was sealed.", fact.through)
+        raise LogDamaged(f"The state {where} is not the one that was sealed. {way_on}", fact.through)
     if not has_sealed(fact, streams):
-        raise LogDamaged(f"The versions of the streams {where} are not those that were sealed.", fact.through)
+        raise LogDamaged(f"The versions of the streams {where} are not those that were sealed. {way_on}", fact.through)
