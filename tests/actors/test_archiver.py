@@ -422,3 +422,26 @@ async def test_a_state_is_turned_into_text_and_back_in_threads(tmp_path, virtual
         await system.history.state(str(cut), "keys")
     async with open_system(settings, SeededClock(3), environ={}):
         assert ran == {name: {False} for name in ("encoded", "json_of", "load", "plain")}
+
+
+async def test_what_the_log_says_of_an_archive_is_found_in_a_later_archive(tmp_path, virtual_time):
+    settings = house_settings(tmp_path)
+    clock = SeededClock(1)
+    async with open_system(settings, clock, environ={}) as system:
+        cuts = []
+        for _ in range(3):
+            await system.journal.append(NewEvent("cache", CacheCleared(entries=1), clock.new_id()))
+            clock.shift(40 * DAY_MS)
+            cuts.append((await archived(system)).through)
+        store = system.journal.store
+        first, second = (await store.read(stream="log-archives", limit=9))[:2]
+        assert first.position <= cuts[1] < second.position <= cuts[2]
+        states = [plain(await replay(store, until=cut)) for cut in cuts]
+        assert [state["position"] for state in states] == cuts
+    rewritten(
+        files(settings.data_dir)[0], lambda lines: [*lines[:-1], lines[-1].replace(b'"position":2', b'"position": 2')]
+    )
+    async with open_reader(settings.data_dir, settings.limits) as reader:
+        with pytest.raises(LogDamaged, match=r"The state in .*000002\.jsonl\.gz is not the one that was sealed"):
+            await replay(reader, until=cuts[0])
+        assert (await replay(reader, until=cuts[1])).position == cuts[1]
