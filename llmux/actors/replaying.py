@@ -7,7 +7,7 @@ import trio
 
 from llmux.actors.facts import EMPTY, SCHEMA, Facts, evolve, load
 from llmux.actors.snapshots import latest
-from llmux.events import EventSkipped
+from llmux.events import EventSkipped, can_read
 from llmux.eventstore import Origin, Reader, vouched_ending, vouched_origin
 from llmux.failures import LogDamaged
 
@@ -49,7 +49,8 @@ async def skips(reader: Reader, *, after: int = 0) -> Collection[int]:
     positions: set[int] = set()
     page = reader.limits.read_rows_max
     while events := await reader.read(stream="log-skips", after=after, limit=page):
-        positions |= {fact.skipped for event in events if isinstance(fact := event.fact, EventSkipped)}
+        facts = [event.fact for event in events if can_read(event)]
+        positions |= {fact.skipped for fact in facts if isinstance(fact, EventSkipped)}
         after = events[-1].position
     return positions
 

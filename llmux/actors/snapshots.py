@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from llmux.actors.facts import SCHEMA, Facts, load, plain
-from llmux.events import SnapshotTaken
+from llmux.events import SnapshotTaken, can_read
 from llmux.eventstore import Reader
 
 FOLDER = "snapshots"
@@ -90,9 +90,11 @@ async def latest(reader: Reader, until: int | None = None) -> Facts | None:
         taken = await reader.last(STREAM, until=last)
         if taken is None:
             return None
+        last = taken.position - 1
+        if not can_read(taken):  # whoever folds the log meets it and says so
+            continue
         fact = taken.fact
         assert isinstance(fact, SnapshotTaken)
-        last = taken.position - 1
         if fact.state_schema != SCHEMA:
             continue
         facts = await trio.to_thread.run_sync(_read, reader.path.parent / fact.file, fact)

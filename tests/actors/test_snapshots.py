@@ -136,3 +136,19 @@ async def test_a_snapshot_outlives_those_of_a_log_that_was_replaced(tmp_path):
     for position in (30, 40):
         await take(msgspec.structs.replace(EMPTY, position=position), tmp_path)
     assert [int(path.name[6:21]) for path in sorted((tmp_path / FOLDER).iterdir())] == [30, 40]
+
+
+@pytest.mark.parametrize("stream", ["log-snapshots", "log-skips"])
+async def test_an_unknown_event_in_the_logs_own_streams_can_be_skipped_too(tmp_path, virtual_time, stream):
+    settings = house_settings(tmp_path)
+    await used(settings, 1, seed=1)
+    tampered(
+        settings.data_dir,
+        f"UPDATE events SET type = 'FromTheFuture', stream = '{stream}', version = 7 WHERE position = 2",
+    )
+    tampered(settings.data_dir, "UPDATE events SET type = 'SnapshotOfTheFuture' WHERE type = 'SnapshotTaken'")
+    async with open_reader(settings.data_dir, settings.limits) as reader:
+        (last,) = [event.position for event in await reader.read(limit=1000) if event.type == "SnapshotOfTheFuture"]
+        with pytest.raises(UnknownEvent, match="Position 2"):
+            await replay(reader)
+        assert (await replay(reader, skipping={2, last})).requests.completed == 1
