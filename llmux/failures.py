@@ -121,6 +121,7 @@ class ProviderFailure(LLMuxError):
     `resets_at`       wall time in ms when the provider says it works again (quota), or None
     `retry_after_ms`  how long the provider asks to wait, or None
     `phase`           for TIMED_OUT: "first_byte", "idle" or "total"
+    `model_only`      the trouble is this model's alone: the account's other models do not rest
     The message is our own sentence; upstream's words may be quoted only through `printable`.
     """
 
@@ -133,9 +134,10 @@ class ProviderFailure(LLMuxError):
         resets_at: int | None = None,
         retry_after_ms: int | None = None,
         phase: str | None = None,
+        model_only: bool = False,
     ):
         super().__init__(message)
-        self.kind, self.evidence, self.phase = kind, evidence, phase
+        self.kind, self.evidence, self.phase, self.model_only = kind, evidence, phase, model_only
         self.resets_at, self.retry_after_ms = resets_at, retry_after_ms
 
     @property

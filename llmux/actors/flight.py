@@ -62,6 +62,8 @@ class Flight:
         """an append whose outcome is unknown; it is found out before the next one"""
         self._begun: bool | None = None
         """its beginning is in the log; False when the store refused it, None before that is known"""
+        self._tried_at = 0
+        """wall time of the latest attempt's beginning, in ms"""
         self._probe: str | None = None
         """the rest after which this flight alone is trying"""
         self._scope = trio.CancelScope()
@@ -243,6 +245,7 @@ class Flight:
             raise
         self._current = attempt
         self.provider, self.account, self.model = route.provider, route.account, route.model
+        self._tried_at = crew.clock.now()
         try:
             finish = await attempts.run(
                 attempt,
@@ -289,6 +292,7 @@ class Flight:
                     failure.evidence,
                     failure.resets_at,
                     failure.retry_after_ms,
+                    failure.model_only,
                 )
                 await crew.tracker.ask(note)
         except LLMuxError:
@@ -369,7 +373,7 @@ class Flight:
 
     def _restored(self) -> None:
         with suppress(LLMuxError):  # a full or crashed tracker costs nobody the answer
-            self._crew.tracker.tell(NoteAnswer(self.provider, self.account, self.model))
+            self._crew.tracker.tell(NoteAnswer(self.provider, self.account, self.model, self._tried_at))
 
     # --- recording --------------------------------------------------------------------------------------------------
 

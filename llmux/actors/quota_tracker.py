@@ -33,14 +33,19 @@ class NoteFailure(Message[None], frozen=True):
     evidence: str
     resets_at: int | None = None
     retry_after_ms: int | None = None
+    model_only: bool = False
 
 
 class NoteAnswer(Message[None], frozen=True):
-    """A route answered: if it rested, it does no more."""
+    """A route answered an attempt of `began_at` (wall time in ms): a rest that had begun before is over.
+
+    An answer that was under way when the rest began says nothing of it.
+    """
 
     provider: str
     account: str
     model: str
+    began_at: int
 
 
 class NoteWindow(Message[None], frozen=True):
@@ -110,12 +115,13 @@ def decide(facts: Facts, message: Note, settings: Settings, now: int) -> list[Qu
     match message:
         case NoteFailure():
             return _failed(message, settings.providers[message.provider], settings.limits, now)
-        case NoteAnswer(provider, account, model):
+        case NoteAnswer(provider, account, model, began_at):
             return [
                 ProviderRestored(provider=provider, account=account, model=scope)
                 for scope in (model, ACCOUNT_WIDE)
                 if (quota := facts.quotas.get(quota_key(provider, account, scope))) is not None
                 and quota.rest is not None
+                and quota.rest.since <= began_at
             ]
         case NoteWindow():
             return _window(facts, message)
@@ -141,6 +147,8 @@ def _failed(message: NoteFailure, provider: ProviderSettings, limits: Limits, no
 
 def scope_of(message: NoteFailure, provider_kind: str) -> str:
     """Which model rests: "*" where the trouble concerns the whole account."""
+    if message.model_only:
+        return message.model
     if message.kind is Kind.UNAVAILABLE:
         return ACCOUNT_WIDE
     if message.kind in (Kind.QUOTA_EXHAUSTED, Kind.RATE_LIMITED) and provider_kind not in _PER_MODEL:

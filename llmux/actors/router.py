@@ -110,7 +110,7 @@ def used_percent(entry: Route, world: World) -> int:
         for window in quota.windows.values()
     ]
     running = (window for window in windows if window.resets_at is None or window.resets_at > world.now)
-    return max((window.used_percent or 0 for window in running), default=0)
+    return max((100 if window.status == "rejected" else window.used_percent or 0 for window in running), default=0)
 
 
 def _wanted(wish: Wish, world: World) -> tuple[list[Route], bool]:
