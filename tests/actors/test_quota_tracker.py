@@ -75,10 +75,22 @@ def test_an_unreachable_server_rests_with_all_its_models():
 
 def test_an_answer_restores_what_rested_and_records_nothing_otherwise():
     facts = with_quota(Quota("alpha", "default", "*", rest=Rest("quota_exhausted", "test", 0, NOW - 1)))
-    assert decide(facts, NoteAnswer("alpha", "default", "echo"), SETTINGS, NOW) == [
-        ProviderRestored(provider="alpha", account="default", model="*")
-    ]
-    assert decide(EMPTY, NoteAnswer("alpha", "default", "echo"), SETTINGS, NOW) == []
+    answer = NoteAnswer("alpha", "default", "echo", NOW)
+    assert decide(facts, answer, SETTINGS, NOW) == [ProviderRestored(provider="alpha", account="default", model="*")]
+    assert decide(EMPTY, answer, SETTINGS, NOW) == []
+
+
+def test_an_answer_that_was_under_way_when_the_rest_began_says_nothing_of_it():
+    """A long stream ends well after the limit was reached: the account is spent all the same."""
+    facts = with_quota(Quota("alpha", "default", "*", rest=Rest("quota_exhausted", "test", NOW - 50, NOW + 99_000)))
+    assert decide(facts, NoteAnswer("alpha", "default", "echo", NOW - 51), SETTINGS, NOW) == []
+    assert decide(facts, NoteAnswer("alpha", "default", "echo", NOW - 49), SETTINGS, NOW)
+
+
+@pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.QUOTA_EXHAUSTED])
+def test_what_is_one_models_trouble_rests_that_model_alone(kind):
+    (fact,) = failed(kind, model_only=True)
+    assert fact.model == "echo"
 
 
 def test_a_window_is_recorded_only_when_it_changes():

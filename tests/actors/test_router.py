@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -227,6 +228,13 @@ def accounts_tried(here) -> list[str]:
 def test_the_account_with_the_most_quota_left_is_tried_first():
     assert accounts_tried(accounts_of_one({"home": 80, "work": 20})) == ["third", "work", "home"]
     assert accounts_tried(accounts_of_one({"home": 80, "work": 20, "third": 90})) == ["work", "home", "third"]
+
+
+def test_a_rejected_account_is_a_full_one_though_nobody_told_the_share():
+    here = accounts_of_one({"work": 30, "third": 31})
+    spent = Quota("one", "home", "*", {"w": Window("rejected", None, None, NOW)})
+    facts = msgspec.structs.replace(here.facts, quotas=here.facts.quotas.set(quota_key("one", "home", "*"), spent))
+    assert accounts_tried(msgspec.structs.replace(here, facts=facts)) == ["work", "third", "home"]
 
 
 def test_accounts_of_whose_quota_nothing_is_known_keep_their_order():
