@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from llmux.actors.actor import Actor, Message
 from llmux.actors.desk import Desk, ProviderStatistics, Trial
@@ -22,6 +23,8 @@ from llmux.prompts import Chunk, Finish, Prompt
 from llmux.providers.adapter import Adapter, Call, QuotaWindow, Readiness
 
 log = structlog.get_logger()
+
+LATE = "It did not say in time whether it is ready."
 
 
 class TryPrompt(Message[None], frozen=True):
@@ -72,6 +75,8 @@ class Provider(Actor):
             for account in settings.accounts
         }
         self._nursery: trio.Nursery | None = None
+        self._unseen = set(self._desks)
+        """accounts whose last look brought nothing in time, or that were not looked at yet"""
 
     # --- what others read -------------------------------------------------------------------------------------------
 
@@ -142,18 +147,22 @@ class Provider(Actor):
             desk.probed.set()
 
     async def _look(self, desk: Desk) -> None:
-        late = Readiness(False, False, sentence="It did not say in time whether it is ready.")
+        """A look that comes too late is no news: what was known still stands, but two in a row are believed."""
         try:
             with trio.move_on_after(self._limits.probe_ms_max / 1000) as scope:
                 desk.readiness = await desk.adapter.probe()
                 for window in desk.readiness.windows:
                     self._report(desk.account.name, window)
-            if scope.cancelled_caught:
-                desk.readiness = late
+            if not scope.cancelled_caught:
+                self._unseen.discard(desk.account.name)
+            elif desk.account.name in self._unseen:
+                desk.readiness = replace(desk.readiness, logged_in=False, sentence=LATE)
+            else:
+                self._unseen.add(desk.account.name)
         except Exception as error:  # what cannot be looked at is left out; that is no reason to stop
             report(error, "probe failed", provider=self.name)
             sentence = f"It could not be looked at ({type(error).__name__}); the gateway's own log says where."
-            desk.readiness = Readiness(False, False, sentence=sentence)
+            desk.readiness = replace(desk.readiness, logged_in=False, sentence=sentence)
 
     async def _note_login(self, desk: Desk, *, by_hand: bool) -> None:
         """A refused account may be asked again when its login is another one, was left alone for a while, or somebody says so."""

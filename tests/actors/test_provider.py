@@ -8,6 +8,7 @@ from llmux.actors import system as house
 from llmux.actors.opening import open_system
 from llmux.actors.provider import Recheck
 from llmux.clock import SeededClock
+from llmux.config import Limits
 from llmux.events import LoginExpired, LoginRestored, ProviderIneligible
 from llmux.failures import Kind, NoRoute, ProviderFailure
 from llmux.prompts import Finish, TextDelta, Usage
@@ -273,3 +274,19 @@ async def test_a_probe_that_hangs_does_not_hold_the_start_up(tmp_path, virtual_t
     async with open_house(tmp_path) as system:
         assert not system.health().providers["one"].available
         assert system.health().providers["one"].sentence
+
+
+async def test_a_late_probe_changes_nothing_but_the_second_in_a_row_is_believed(tmp_path, virtual_time, adapter):
+    good = adapter.probe
+    async with open_house(tmp_path) as system:
+        provider = system.providers["one"]
+        adapter.probe = trio.sleep_forever
+        for logged_in in (True, False, False):
+            await provider.ask(Recheck())
+            await trio.sleep(Limits().probe_ms_max / 1000 + 1)
+            readiness = provider.readiness("default")
+            assert (readiness.installed, readiness.logged_in, readiness.login_stamp) == (True, logged_in, "first")
+        adapter.probe = good
+        await provider.ask(Recheck())
+        await trio.sleep(1)
+        assert provider.readiness("default").ready
