@@ -271,3 +271,66 @@ async def test_a_login_that_cannot_be_renewed_is_told(
     assert readiness.ready
     assert "is read-only" in readiness.sentence
     assert "claude setup-token" in readiness.sentence
+
+
+def slow_claude(folder: Path) -> Path:
+    """A program that notes what it is asked, and is slow while there is a file "slow" beside it."""
+    program = folder / "slow-claude"
+    program.write_text(
+        f"""#!/bin/sh
+echo "$1" >> {folder}/asked
+if [ -e {folder}/slow ]; then sleep 60; fi
+case "$1" in --version) echo '2.1.197 (Claude Code)';; *) echo '{{"loggedIn": true}}';; esac
+""",
+        "utf-8",
+    )
+    program.chmod(0o755)
+    return program
+
+
+async def test_a_slow_probe_is_not_a_logout_unless_it_is_the_second_in_a_row(make: Make, tmp_path: Path) -> None:
+    environ = {"CLAUDE_CODE_OAUTH_TOKEN": "token"}
+    adapter = make(command=str(slow_claude(tmp_path)), environ=environ, limits=Limits(probe_ms_max=1000))
+    first = await adapter.probe()
+    assert first.ready
+    (tmp_path / "slow").touch()
+    assert await adapter.probe() == first
+    second = await adapter.probe()
+    assert (second.installed, second.logged_in, second.login_stamp) == (True, False, first.login_stamp)
+    assert "did not answer within" in second.sentence
+    (tmp_path / "slow").unlink()
+    assert await adapter.probe() == first
+
+
+async def test_a_program_is_asked_for_its_version_once_until_its_file_changes(make: Make, tmp_path: Path) -> None:
+    program = slow_claude(tmp_path)
+    adapter = make(command=str(program))
+    for _ in range(3):
+        assert (await adapter.probe()).version == "2.1.197"
+    assert (tmp_path / "asked").read_text().split() == ["--version", "auth", "auth", "auth"]
+    program.write_text(program.read_text().replace("2.1.197", "2.1.1970"))
+    assert (await adapter.probe()).version == "2.1.1970"
+
+
+async def test_a_version_that_was_not_said_is_asked_for_again(make: Make, tmp_path: Path) -> None:
+    program = tmp_path / "failing"
+    program.write_text(f"#!/bin/sh\n[ -e {tmp_path}/well ] || exit 1\nexec {slow_claude(tmp_path)} $1\n", "utf-8")
+    program.chmod(0o755)
+    adapter = make(command=str(program))
+    assert not (await adapter.probe()).ready
+    (tmp_path / "well").touch()
+    assert (await adapter.probe()).ready
+
+
+async def test_directories_that_cannot_be_made_are_told_and_stop_nothing(make: Make, tmp_path: Path) -> None:
+    adapter = make()
+    (tmp_path / "private").rmdir()
+    (tmp_path / "private").write_text("in the way", "utf-8")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        readiness = await adapter.probe()
+        assert (readiness.installed, readiness.logged_in) == (True, False)
+        assert "cannot be made" in readiness.sentence
+        (tmp_path / "private").unlink()
+        assert (await adapter.probe()).ready
+        nursery.cancel_scope.cancel()

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from llmux.failures import ProviderFailure
+from llmux.failures import Kind, ProviderFailure
 from llmux.providers import process
 from llmux.providers.adapter import Place, Readiness
 from llmux.providers.claude import signs
@@ -76,9 +76,13 @@ def empty_dir(place: Place) -> Path:
 
 
 def prepare(place: Place) -> None:
-    """Makes the directories that the processes need."""
-    private_config_dir(place).mkdir(mode=0o700, parents=True, exist_ok=True)
-    empty_dir(place).mkdir(mode=0o500, parents=True, exist_ok=True)
+    """Makes the directories that the processes need. Raises ProviderFailure(UNAVAILABLE), for instance on a full disk."""
+    for folder, mode in ((private_config_dir(place), 0o700), (empty_dir(place), 0o500)):
+        try:
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            sentence = f"The directory '{folder}' cannot be made: {error.strerror}."
+            raise ProviderFailure(Kind.UNAVAILABLE, sentence, evidence="claude.directory") from None
 
 
 def program(place: Place) -> Path | None:
@@ -93,45 +97,85 @@ NOWHERE = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
 """For a probe: even to tell its login, the CLI opens a connection to the API in advance."""
 
 
+PROBE_SHARE = 0.9
+"""of the time for a probe: its actor has the same deadline, and knows less of what was not said in time"""
+
+
 class _Status(msgspec.Struct):
     """What `claude auth status` prints, as far as it matters."""
 
     loggedIn: bool = False
 
 
-async def probe(place: Place) -> Readiness:
-    """Looks for the program, its version and its login. Asks nobody but the program; never raises."""
-    command = place.settings.command
-    found = program(place)
-    if found is None:
-        return Readiness(False, False, sentence=f"The program '{command}' is not installed or not on PATH. {INSTALL}")
-    seconds = place.limits.probe_ms_max / 1000
-    readiness = Readiness(True, False, sentence=f"'{command}' did not answer within {seconds:g} s.")
-    with trio.move_on_after(seconds):
+class Probe:
+    """Looks at the program and its login, again and again.
+
+    The version is asked for once per program file. A look that takes too long is no news: what the one before it found still
+    stands, but two in a row are believed.
+    """
+
+    def __init__(self, place: Place):
+        self._place = place
+        self._version: tuple[str, bytes] = ("", b"")
+        self._last: Readiness | None = None
+
+    async def look(self) -> Readiness:
+        """Looks for the program, its version and its login. Asks nobody but the program; never raises."""
+        place, command = self._place, self._place.settings.command
+        found = program(place)
+        if found is None:
+            sentence = f"The program '{command}' is not installed or not on PATH. {INSTALL}"
+            self._last = Readiness(False, False, sentence=sentence, login_stamp=login_stamp(environment(place)))
+            return self._last
+        seconds = PROBE_SHARE * place.limits.probe_ms_max / 1000
+        readiness: Readiness | None = None
+        with trio.move_on_after(seconds):
+            try:
+                readiness = await self._ask(found)
+            except ProviderFailure as failure:
+                readiness = self._unfit(f"'{command}' cannot be used. {failure}")
+        before, self._last = self._last, readiness
+        return readiness or before or self._unfit(f"'{command}' did not answer within {seconds:g} s.")
+
+    async def _ask(self, found: Path) -> Readiness:
+        prepare(self._place)
+        env, cwd, limits = environment(self._place), empty_dir(self._place), self._place.limits
+        match = re.match(rb"(\d+)\.(\d+)\.(\d+)\b.*Claude Code", await self._version_of(found))
+        if match is None:
+            return self._unfit(f"'{found}' does not answer like Claude Code. {INSTALL}")
+        numbers = tuple(int(part) for part in match.groups())
+        version, stamp = ".".join(map(str, numbers)), login_stamp(env)
+        _, said = await process.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
         try:
-            readiness = await _ask(place, found)
-        except ProviderFailure as failure:
-            readiness = Readiness(True, False, sentence=f"'{command}' cannot be used. {failure}")
-    return readiness
+            logged_in = msgspec.json.decode(said, type=_Status).loggedIn
+        except msgspec.DecodeError:
+            return Readiness(True, False, version, f"'{found} auth status' cannot be understood. {INSTALL}", stamp)
+        if not logged_in:
+            return Readiness(True, False, version, f"Claude Code is not logged in. {_log_in(self._place)}", stamp)
+        return Readiness(True, True, version, _warning(numbers, env), stamp)
+
+    async def _version_of(self, found: Path) -> bytes:
+        """What the program says of its version, or has said if its file is still the same. A failure is not remembered."""
+        file = _identity(found)
+        if not file or self._version[0] != file:
+            env, cwd = environment(self._place), empty_dir(self._place)
+            status, said = await process.output_of(
+                [str(found), "--version"], env=env, cwd=cwd, limits=self._place.limits
+            )
+            self._version = (file if status == 0 else "", said)
+        return self._version[1]
+
+    def _unfit(self, sentence: str) -> Readiness:
+        return Readiness(True, False, sentence=sentence, login_stamp=login_stamp(environment(self._place)))
 
 
-async def _ask(place: Place, found: Path) -> Readiness:
-    prepare(place)
-    env, cwd, limits = environment(place), empty_dir(place), place.limits
-    _, said = await process.output_of([str(found), "--version"], env=env, cwd=cwd, limits=limits)
-    match = re.match(rb"(\d+)\.(\d+)\.(\d+)\b.*Claude Code", said)
-    if match is None:
-        return Readiness(True, False, sentence=f"'{found}' does not answer like Claude Code. {INSTALL}")
-    numbers = tuple(int(part) for part in match.groups())
-    version, stamp = ".".join(map(str, numbers)), login_stamp(env)
-    _, said = await process.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
+def _identity(file: Path) -> str:
+    """Changes when the program is replaced ("" = it cannot be told)."""
     try:
-        logged_in = msgspec.json.decode(said, type=_Status).loggedIn
-    except msgspec.DecodeError:
-        return Readiness(True, False, version, f"'{found} auth status' cannot be understood. {INSTALL}", stamp)
-    if not logged_in:
-        return Readiness(True, False, version, f"Claude Code is not logged in. {_log_in(place)}", stamp)
-    return Readiness(True, True, version, _warning(numbers, env), stamp)
+        status = file.stat()
+    except OSError:
+        return ""
+    return f"{file}-{status.st_mtime_ns}-{status.st_size}"
 
 
 def _log_in(place: Place) -> str:

@@ -1,6 +1,7 @@
 """The adapter of Claude Code: one process per answer, taken from those that wait warm."""
 
 import math
+from contextlib import suppress
 
 import msgspec
 import trio
@@ -33,6 +34,7 @@ class ClaudeAdapter:
     def __init__(self, place: Place):
         self._place = place
         self._models = {place.settings.upstream.get(model, model) for model in place.settings.models}
+        self._probe = login.Probe(place)
         self._pool = Pool(place, self._command)
         self._ready = trio.Event()
         self._windows: tuple[QuotaWindow, ...] = ()
@@ -44,14 +46,15 @@ class ClaudeAdapter:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Makes the directories and keeps the pool. Nothing waits in it before the first probe."""
-        login.prepare(self._place)
+        with suppress(ProviderFailure):  # every probe tries again, and says what is wrong
+            login.prepare(self._place)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._pool.serve)
             nursery.start_soon(self._look_at_usage)
             task_status.started()
 
     async def probe(self) -> Readiness:
-        readiness = await login.probe(self._place)
+        readiness = await self._probe.look()
         self._pool.allow(readiness.ready)
         self._ready.set() if readiness.ready else None
         windows, self._windows = self._windows, ()
