@@ -1,5 +1,6 @@
 """The adapter of the Gemini CLI over real processes that misbehave, and over recordings of the real CLI."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from llmux.config import Account
 from llmux.failures import Kind
 from llmux.prompts import Image, Message, Prompt, Sampling, Text, Tool, ToolCall, Usage, assistant, user
 from llmux.providers.gemini import GeminiAdapter, worker
+from llmux.providers.gemini.home import Home
 from tests.providers.gemini_rig import KEY, MODEL, Make, answered, failed, google_login, maker, notes, serving
 from tests.providers.hearing import Heard, descendants
 
@@ -87,6 +89,22 @@ async def test_what_the_program_asks_for_is_refused(make: Make) -> None:
     async with serving(adapter):
         heard = await answered(adapter)
     assert json.loads(heard.text.removesuffix("hi")) == [{"outcome": {"outcome": "cancelled"}}, -32601]
+
+
+async def test_a_finished_answer_stands_when_its_words_cannot_be_cleaned_away(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(home: Home) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    adapter = make()
+    async with serving(adapter):
+        with monkeypatch.context() as patch:
+            patch.setattr(Home, "clean", full)
+            assert (await answered(adapter)).answer.text == "hi"
+        assert (await answered(adapter)).answer.text == "hi"
+        assert adapter.statistics().started == 2
+        assert [path.name for path in adapter._place.directory.iterdir()] == ["worker-2"]
 
 
 async def test_no_session_is_used_twice(make: Make, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the Gemini CLI is told, how its words are read, and what its home holds; nothing is started here."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -176,3 +177,45 @@ def test_the_environment_holds_nothing_of_the_gateways_own(tmp_path: Path) -> No
     assert "LLMUX_SECRET" not in env
     assert "HTTPS_PROXY" not in env
     assert (env["GEMINI_API_KEY"], env["GEMINI_CLI_NO_RELAUNCH"]) == ("k", "true")
+
+
+def _node_reads(options: str) -> list[str]:
+    """NODE_OPTIONS as node splits it: blanks part, quotes join, and in them a backslash takes the next character as it is."""
+    words, quoted, rest = [""], False, iter(options)
+    for char in rest:
+        if char == "\\" and quoted:
+            words[-1] += next(rest)
+        elif char == '"':
+            quoted = not quoted
+        elif char == " " and not quoted:
+            words.append("")
+        else:
+            words[-1] += char
+    return words
+
+
+@pytest.mark.parametrize("name", ["josé", "a b", 'a"b', "a\\b", "名前"])
+def test_node_finds_the_note_taker_under_any_path_and_hears_the_settings_too(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "oauth_creds.json"
+    file.write_text('{"refresh_token": "y"}')
+    home = Home(tmp_path / name)
+    home.prepare(Login(key=False, stamp="s", identity="i", file=file), ())
+    taker = str(tmp_path / name / "quota.cjs")
+    assert _node_reads(home.environment({}, {})["NODE_OPTIONS"]) == [f"--require={taker}"]
+    both = home.environment({}, {"NODE_OPTIONS": "--max-semi-space-size=4"})["NODE_OPTIONS"]
+    assert _node_reads(both) == [f"--require={taker}", "--max-semi-space-size=4"]
+
+
+def test_a_full_disk_keeps_no_words_of_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "worker-1")
+    home.prepare(KEY, ())
+    _request(home)
+
+    def full(file: Path, text: str) -> None:
+        file.write_bytes(b"")  # opening it cuts it
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(home, "_write", full)
+    with pytest.raises(OSError, match="No space"):
+        home.clean()
+    assert _holding(home.directory, "canary") == []

@@ -91,9 +91,16 @@ class Home:
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
             "TMPDIR": str(self._tmp),
-            **({"NODE_OPTIONS": f"--require={json.dumps(str(self._note_taker))}"} if self._note_taker.exists() else {}),
             **extra,
+            **self._node_options(extra),
         }
+
+    def _node_options(self, extra: Mapping[str, str]) -> dict[str, str]:
+        """Ours first, then what the settings ask for. In quotes, node knows only backslash and quote as special."""
+        if not self._note_taker.exists():
+            return {}
+        quoted = str(self._note_taker).replace("\\", "\\\\").replace('"', '\\"')
+        return {"NODE_OPTIONS": f'--require="{quoted}" {extra.get("NODE_OPTIONS", "")}'.strip()}
 
     def forget_model_configs(self, login: Login) -> None:
         """The process has read them; they can hold stop sequences and a schema of a client."""
@@ -140,11 +147,11 @@ class Home:
         return note
 
     def clean(self) -> None:
-        """Removes everything that holds words of a prompt."""
-        self._write(self._system, NEUTRAL_SYSTEM)
+        """Removes everything that holds words of a prompt. Raises OSError; a full disk keeps none of them alive."""
         for folder in (self._work, self._tmp, self._data / "tmp", self._data / "history"):
             for entry in folder.iterdir() if folder.is_dir() else ():
                 _remove(entry)
+        self._write(self._system, NEUTRAL_SYSTEM)
 
     def remove(self) -> None:
         """Removes the home. What the credentials link to stays."""

@@ -91,7 +91,7 @@ class Worker:
             try:
                 await self._withdraw()
             finally:
-                self.home.clean()
+                self._clean()
 
     async def look(self, translation: Translation) -> None:
         """Opens a session and asks nothing: on the way the CLI learns of the account's quota. Raises ProviderFailure."""
@@ -102,7 +102,14 @@ class Worker:
             try:
                 await self._withdraw()
             finally:
-                self.home.clean()
+                self._clean()
+
+    def _clean(self) -> None:
+        """Takes the words off the disk. Where that fails the answer stands, and the home goes as a whole with its worker."""
+        try:
+            self.home.clean()
+        except OSError:
+            self.fit = False
 
     async def silence(self, now: Callable[[], int]) -> ProviderFailure:
         """Ends the process, which then says on stderr why it was silent. The worker is not fit after that."""
