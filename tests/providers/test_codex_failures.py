@@ -67,6 +67,14 @@ def test_a_rate_limit_says_how_long_to_wait_when_it_was_told(text: str, wait_ms:
     assert (failure.retry_after_ms, failure.resets_at) == (wait_ms, None)
 
 
+def test_a_plan_without_codex_is_no_quota_that_comes_back() -> None:
+    told = "To use Codex with your ChatGPT plan, upgrade to Plus: https://chatgpt.com/explore/plus."
+    failure = failure_of(turn_error({"codexErrorInfo": "usageLimitExceeded", "message": told}), 7)
+    assert (failure.kind, failure.evidence, failure.resets_at) == (Kind.INELIGIBLE, "codex.usage_not_included", None)
+    assert "plan" in str(failure)
+    assert kind_of("usageLimitExceeded", f"You've hit your usage limit. {told}") is Kind.QUOTA_EXHAUSTED
+
+
 def test_only_codexs_own_sentence_about_the_limit_of_tokens_makes_a_finish() -> None:
     told = "Incomplete response returned, reason: max_output_tokens"
     assert incomplete(turn_error({"codexErrorInfo": "other", "message": told})) == "length"

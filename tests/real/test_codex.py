@@ -134,8 +134,8 @@ ROWS: dict[str, tuple[dict[str, Any], Kind, str]] = {
     ),
     "not in the plan": (
         {"status": 429, "body": {"error": {"type": "usage_not_included", "message": "x"}}},
-        Kind.QUOTA_EXHAUSTED,
-        "codex.usageLimitExceeded",
+        Kind.INELIGIBLE,
+        "codex.usage_not_included",
     ),
     "no credit": (
         {

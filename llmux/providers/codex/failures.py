@@ -42,6 +42,8 @@ _STATUSES: dict[int, tuple[Kind, str]] = {
     529: _WORDS["serverOverloaded"],
 }
 
+# Codex has one sign for a spent quota and for a plan that has none; this beginning of its own sentence tells them apart.
+_NOT_IN_PLAN = "To use Codex with your ChatGPT plan"
 _CUT = "stream disconnected before completion: "
 # Beginnings of Codex's own sentences under the sign "other". What follows _CUT may also be the upstream's words.
 _SENTENCES: tuple[tuple[str, Kind, str, str], ...] = (
@@ -105,6 +107,11 @@ def _judged(error: TurnError) -> tuple[Kind, str, str]:
         kind, sentence = _STATUSES.get(error.status, _WORDS["internalServerError"])
         known = error.status if error.status in _STATUSES else "5xx" if error.status >= 500 else "4xx"
         return kind, sentence, f"codex.http.{known}"
+    if error.sign == "usageLimitExceeded" and error.message.startswith(_NOT_IN_PLAN):
+        sentence = (
+            "The plan of this ChatGPT account does not include Codex; upgrade it, or log in as another: codex login"
+        )
+        return Kind.INELIGIBLE, sentence, "codex.usage_not_included"
     if error.sign in _WORDS:
         return (*_WORDS[error.sign], f"codex.{error.sign}")
     if error.sign in ("httpConnectionFailed", "responseStreamConnectionFailed"):
@@ -159,6 +166,15 @@ def again(failure: ProviderFailure) -> ProviderFailure:
         resets_at=failure.resets_at,
         retry_after_ms=failure.retry_after_ms,
         phase=failure.phase,
+    )
+
+
+def unwritable(error: OSError) -> ProviderFailure:
+    """The private directory of Codex cannot be used."""
+    return ProviderFailure(
+        Kind.UNAVAILABLE,
+        f"The private directory of the codex provider cannot be written: {error.strerror}.",
+        evidence="codex.home",
     )
 
 

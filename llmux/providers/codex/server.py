@@ -104,7 +104,7 @@ class AppServer:
         self.answered = False
         """whether it has ever brought a turn to its end"""
         self.rejected = False
-        """whether its login was refused"""
+        """whether its login was refused, or its account"""
         self.retired = False
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class AppServer:
 
     def failed(self, failure: ProviderFailure) -> None:
         """Learns from the failure of a turn."""
-        if failure.kind is Kind.LOGGED_OUT:
+        if failure.kind in (Kind.LOGGED_OUT, Kind.INELIGIBLE):
             self.rejected = True
         elif failure.evidence == "codex.rpc.no_reply":
             self.retire()
