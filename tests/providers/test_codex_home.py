@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trio
 
 from llmux.config import Account
 from llmux.failures import Kind, ProviderFailure
@@ -87,7 +88,16 @@ def test_what_an_earlier_run_left_is_gone_and_only_we_may_look(place: Place) -> 
     (place.directory / "home/logs.sqlite").write_text("a prompt")
     home.clear(place)
     assert list((place.directory / "home").iterdir()) == []
-    assert {(place.directory / name).stat().st_mode & 0o777 for name in ("home", "empty")} == {0o700}
+    assert {(place.directory / name).stat().st_mode & 0o777 for name in ("home", "user")} == {0o700}
+
+
+def test_the_working_directory_is_empty_read_only_and_not_the_home(place: Place) -> None:
+    _, empty = home.paths(place)
+    for _ in range(2):  # over what an earlier run left, too
+        home.clear(place)
+        assert empty.stat().st_mode & 0o777 == 0o500
+        assert list(empty.iterdir()) == []
+    assert home.environment(place)["HOME"] != str(empty)
 
 
 def test_the_environment_is_a_short_list(place: Place, tmp_path: Path) -> None:
@@ -96,7 +106,7 @@ def test_the_environment_is_a_short_list(place: Place, tmp_path: Path) -> None:
     )
     environment = home.environment(there)
     assert set(environment) == {"CODEX_HOME", "HOME", "LANG", "MORE", "PATH", "TERM"}
-    assert environment["HOME"] == str(there.directory / "empty")
+    assert environment["HOME"] == str(there.directory / "user")
 
 
 # --- the login -------------------------------------------------------------------------------------------------------
@@ -121,6 +131,41 @@ def test_a_file_that_is_no_login_is_logged_out(place: Place, stored: str) -> Non
     with pytest.raises(ProviderFailure) as caught:
         login.read(place)
     assert caught.value.kind is Kind.LOGGED_OUT
+
+
+@pytest.mark.parametrize("half", ["", '{"tokens": {"access_'])
+async def test_a_login_that_is_just_being_written_is_read_again_before_half_a_file_is_believed(
+    place: Place, half: str, virtual_time: object
+) -> None:
+    path = login.directory(place) / "auth.json"
+    whole = path.read_text()
+    path.write_text(half)
+
+    async def finish() -> None:
+        await trio.sleep(0.015)
+        path.write_text(whole)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(finish)
+        assert (await login.settled(place)).account_id == "account-1"
+    path.write_text(half)
+    with pytest.raises(ProviderFailure) as caught:
+        await login.settled(place)
+    assert caught.value.evidence == "codex.login.unreadable"
+
+
+def test_an_owner_is_the_same_after_a_refresh_and_another_after_another_login(place: Place) -> None:
+    before = login.read(place)
+    write_login(login.directory(place), mark="renewed")
+    assert login.read(place).identity == before.identity
+    write_login(login.directory(place), account="account-2")
+    assert login.read(place).identity != before.identity
+    keys = []
+    for key in ("sk-one", "sk-two"):
+        (login.directory(place) / "auth.json").write_text(json.dumps({"OPENAI_API_KEY": key}))
+        keys.append(login.read(place).identity)
+        assert key not in repr(keys)
+    assert len({before.identity, *keys}) == 3
 
 
 def test_a_login_tells_its_account_plan_and_end_and_never_its_token(place: Place) -> None:
@@ -158,9 +203,9 @@ async def test_an_expired_token_that_was_only_lent_is_logged_out(
 ) -> None:
     monkeypatch.setattr(login, "_writes_through", lambda path: False)
     adapter = CodexAdapter(place)
-    assert adapter._login_now()[0]
+    assert (await adapter._login_now())[0]
     write_login(tmp_path / "login", expires_in=-5)
-    logged_in, sentence = adapter._login_now()
+    logged_in, sentence = await adapter._login_now()
     assert not logged_in
     assert "expired" in sentence
 

@@ -1,5 +1,6 @@
 """The app-server as a process that misbehaves: a real program, told by a variable how."""
 
+import errno
 import json
 import sys
 from collections.abc import AsyncGenerator
@@ -14,7 +15,7 @@ from llmux.config import Account, Limits
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Prompt, user
 from llmux.providers.adapter import Call
-from llmux.providers.codex import CodexAdapter
+from llmux.providers.codex import CodexAdapter, home
 from llmux.providers.codex.roots import COUNT
 from tests.providers.codex_login import write_login
 from tests.providers.hearing import Heard, descendants, place_of
@@ -324,3 +325,62 @@ async def test_a_version_that_cannot_be_used_says_so(tmp_path: Path, how: str, w
     readiness = await Fixture(tmp_path, how).adapter.probe()
     assert not readiness.ready
     assert word in readiness.sentence
+
+
+async def test_a_login_of_somebody_else_gets_a_server_of_its_own_and_the_old_one_finishes_its_turns(
+    tmp_path: Path,
+) -> None:
+    async with misbehaving(tmp_path, "holds") as codex:
+        held = Heard()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(codex.say, held)
+            while not held.text:
+                await trio.sleep(0.01)
+            write_login(codex.login, account="account-2", mark="other")
+            assert (await codex.say()).answer.text == "good answer"
+            await until(codex, started=2, busy=1, recycled=0)
+            Path(f"{codex.heard}.go").touch()
+        assert held.answer.text == "at last a good answer"
+        await until(codex, started=2, recycled=1, lost=0)
+
+
+async def test_a_token_that_was_renewed_leaves_the_server_as_it_is(tmp_path: Path) -> None:
+    async with misbehaving(tmp_path, "") as codex:
+        await codex.say()
+        write_login(codex.login, mark="renewed", expires_in=999_999)
+        await codex.say()
+        assert codex.starts() == 1
+
+
+async def test_a_full_disk_is_a_failure_of_the_answer_and_the_next_one_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(home, "clear", full)
+        async with misbehaving(tmp_path, "", warm=1) as codex:
+            assert (await codex.fails()).evidence == "codex.home"
+            disk.undo()
+            disk.setattr(home, "write", full)
+            failure = await codex.fails()
+            assert (failure.kind, failure.evidence) == (Kind.UNAVAILABLE, "codex.home")
+            assert "No space left on device" in str(failure)
+            disk.undo()
+            codex.adapter._keeper._rest_until = trio.current_time()
+            assert (await codex.say()).answer.text == "good answer"
+
+
+async def test_a_probe_on_a_full_disk_says_so_and_does_not_raise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codex = Fixture(tmp_path, "")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    readiness = await codex.adapter.probe()
+    assert not readiness.ready
+    assert "No space left on device" in readiness.sentence

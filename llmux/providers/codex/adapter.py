@@ -64,7 +64,7 @@ class CodexAdapter:
             return Readiness(installed=False, logged_in=False, sentence=sentence, login_stamp=stamp)
         if sentence := program.too_old(version):
             return Readiness(installed=False, logged_in=False, version=version, sentence=sentence, login_stamp=stamp)
-        logged_in, sentence = self._login_now()
+        logged_in, sentence = await self._login_now()
         return Readiness(
             installed=True,
             logged_in=logged_in,
@@ -87,9 +87,9 @@ class CodexAdapter:
             self._version = (identity, await program.version(found, self._place))
         return self._version[1]
 
-    def _login_now(self) -> tuple[bool, str]:
+    async def _login_now(self) -> tuple[bool, str]:
         try:
-            known = login.read(self._place)
+            known = await login.settled(self._place)
         except ProviderFailure as failure:
             return False, str(failure)
         if not known.lent:

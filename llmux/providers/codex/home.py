@@ -3,7 +3,8 @@
 DIRECTORY/home/config.toml     what this module says
 DIRECTORY/home/catalog.json    the configured models, with a context window that never triggers Codex's own compaction
 DIRECTORY/home/auth.json       a link to the account's login, so that a refreshed token is saved where it belongs
-DIRECTORY/empty                HOME and working directory of the process
+DIRECTORY/user                 HOME of the process
+DIRECTORY/empty                its working directory, in which nothing can be made
 """
 
 import json
@@ -51,27 +52,34 @@ _OFF = (
 
 
 def paths(place: Place) -> tuple[Path, Path]:
-    """CODEX_HOME and the empty directory."""
+    """CODEX_HOME and the empty working directory."""
     return place.directory / "home", place.directory / "empty"
 
 
 def environment(place: Place) -> dict[str, str]:
     """All that the process gets."""
-    home, empty = paths(place)
-    own = {"CODEX_HOME": str(home), "HOME": str(empty)}
+    own = {"CODEX_HOME": str(paths(place)[0]), "HOME": str(_user(place))}
     return minimal_environment(place.environ, {**own, **place.settings.env})
 
 
 def clear(place: Place) -> None:
-    """Makes both directories anew: what an earlier run left in them (state, logs) is gone."""
-    place.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for directory in paths(place):
+    """Makes all directories anew: what an earlier run left in them (state, logs) is gone. Raises OSError."""
+    home, empty = paths(place)
+    for directory in (home, empty, _user(place)):
         shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
+    make(place)
+
+
+def make(place: Place) -> None:
+    """Makes the directories that are missing. Raises OSError."""
+    home, empty = paths(place)
+    for directory in (place.directory, home, empty, _user(place)):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    empty.chmod(0o500)
 
 
 def write(place: Place, login: Login) -> None:
-    """Writes the files of CODEX_HOME for this login."""
+    """Writes the files of CODEX_HOME for this login. Raises OSError."""
     home, _ = paths(place)
     catalog = home / "catalog.json"
     _replace(catalog, json.dumps({"models": [_entry(slug) for slug in slugs(place.settings)]}, indent=1))
@@ -83,6 +91,10 @@ def write(place: Place, login: Login) -> None:
     else:
         new.symlink_to(login.path)
         os.replace(new, link)
+
+
+def _user(place: Place) -> Path:
+    return place.directory / "user"
 
 
 def slugs(settings: ProviderSettings) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 One that is replaced goes on until its last turn is over, while its successor, which is ready by then, takes the new ones.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -11,7 +12,7 @@ from llmux.failures import Kind, ProviderFailure
 from llmux.providers.adapter import Place, QuotaWindow, WorkerStatistics
 from llmux.providers.codex import home, login, program
 from llmux.providers.codex.connection import Connection
-from llmux.providers.codex.failures import again
+from llmux.providers.codex.failures import again, unwritable
 from llmux.providers.codex.quota import windows_read
 from llmux.providers.codex.request import thread_of
 from llmux.providers.codex.roots import Roots
@@ -32,6 +33,8 @@ class Keeper:
         self._wanted, self._settled = trio.Event(), trio.Event()
         self._failure: ProviderFailure | None = None
         self._failures = 0
+        self._cleared = False
+        self._looked_at = ""  # the stamp of the login that the current server was last compared with
         self._rest_until = float("-inf")
         self._starting = 0
         self._started = self._recycled = self._lost = 0
@@ -53,8 +56,8 @@ class Keeper:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled; then no process is left."""
-        home.clear(self._place)
-        self._roots.clear()
+        with suppress(OSError):  # whoever wants a server will try again, and be told
+            self._clear()
         if self._place.settings.warm > 0:
             self._wanted.set()
         async with trio.open_nursery() as nursery:
@@ -62,7 +65,7 @@ class Keeper:
             while True:
                 await self._wanted.wait()
                 await trio.sleep_until(self._rest_until)
-                if self._current is None or not self._current.usable or self._current.worn(self._place.limits):
+                if not self._serving() or (self._current is not None and self._current.worn(self._place.limits)):
                     failure: ProviderFailure | None = await nursery.start(self._keep_one)
                     self._failure = failure
                 self._wanted = trio.Event()  # whoever wanted one meanwhile is served, or told, by this start
@@ -71,13 +74,13 @@ class Keeper:
 
     async def ready(self) -> AppServer:
         """A server that takes threads, started if need be. Raises ProviderFailure when none can be had now."""
-        self._replace_rejected()
+        await self._replace_other()
         while (server := self._current) is None or not server.usable:
             if self._failure is not None and trio.current_time() < self._rest_until:
                 raise again(self._failure)
             self._wanted.set()
             await self._settled.wait()
-            if self._current is None and self._failure is not None:
+            if not self._serving() and self._failure is not None:
                 raise again(self._failure)
         return server
 
@@ -87,6 +90,7 @@ class Keeper:
 
     async def quota(self) -> tuple[QuotaWindow, ...]:
         """The quota windows of the account, asked for without a token; () when they are known, or cannot be asked for, now."""
+        await self._replace_other()
         server, now = self._current, trio.current_time()
         known_until = self._quota_known_at + self._place.limits.usage_interval_ms / 1000
         if server is None or not server.usable or now < known_until:
@@ -99,11 +103,30 @@ class Keeper:
         except ProviderFailure:  # whatever is wrong, the next answer will say it
             return ()
 
-    def _replace_rejected(self) -> None:
-        """A server whose login was refused is of use again only with another login."""
-        server = self._current
-        if server is not None and server.rejected and login.stamp(self._place) != server.login.stamp:
-            server.retire()
+    async def _replace_other(self) -> None:
+        """Retires the server when it has the login of somebody else, or when its own was refused and has changed since."""
+        server, stamp = self._current, login.stamp(self._place)
+        if server is None or not server.usable or stamp == server.login.stamp:
+            return
+        if not server.rejected:
+            if stamp == self._looked_at:
+                return
+            try:
+                known = await login.settled(self._place)
+            except ProviderFailure:  # no other account is known: the probe tells that nobody is logged in
+                return
+            if known.identity == server.login.identity:
+                self._looked_at = known.stamp  # only a token was refreshed
+                return
+        server.retire()
+
+    def _serving(self) -> bool:
+        return self._current is not None and self._current.usable
+
+    def _clear(self) -> None:
+        home.clear(self._place)
+        self._roots.clear()
+        self._cleared = True
 
     async def _keep_one(self, *, task_status: trio.TaskStatus[ProviderFailure | None]) -> None:
         """One server from its start to its end. Reports None once it is ready, else why it could not be started."""
@@ -120,7 +143,9 @@ class Keeper:
         try:
             await self._run(report)
         except ProviderFailure as failure:
-            if not reported and failure.evidence.startswith(("process.", "codex.rpc.", "codex.ended", "codex.line")):
+            if not reported and failure.evidence.startswith(
+                ("process.", "codex.home", "codex.rpc.", "codex.ended", "codex.line")
+            ):
                 self._rest()  # it was tried: not at once again
             report(failure)
         finally:
@@ -129,9 +154,14 @@ class Keeper:
 
     async def _run(self, report: Any) -> None:
         place = self._place
-        known = login.read(place)
+        known = await login.settled(place)
         argv = [str(program.locate(place)), "app-server", "--strict-config"]
-        home.write(place, known)
+        try:
+            if not self._cleared:
+                self._clear()
+            home.write(place, known)
+        except OSError as error:
+            raise unwritable(error) from None
         _, empty = home.paths(place)
         async with running(argv, env=home.environment(place), cwd=empty, limits=place.limits) as process:
             self._started += 1

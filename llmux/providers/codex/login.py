@@ -1,14 +1,19 @@
 """The login that Codex keeps in its `auth.json`: looked at, borrowed, never changed and never refreshed by LLMux."""
 
 import base64
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.providers.adapter import Place
+
+LOOKS, LOOK_MS = 5, 10
+"""how often, and how far apart, a file is looked at before it counts as half a file: Codex rewrites it in place"""
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -16,7 +21,8 @@ class Login(msgspec.Struct, frozen=True):
 
     `stamp` changes when the file does. `api_key` tells an API key from a ChatGPT login. `lent` is true when Codex could not
     save a refreshed token (read-only directory, or the file itself is a mount): then it is only given the access token.
-    `expires_at` is wall time in ms, or None when the token does not say.
+    `expires_at` is wall time in ms, or None when the token does not say. `owner` tells one account from another: a text made of
+    the account and its user, or a digest of the API key.
     """
 
     path: Path
@@ -25,12 +31,18 @@ class Login(msgspec.Struct, frozen=True):
     lent: bool
     access_token: str = ""
     account_id: str = ""
+    owner: str = ""
     plan: str | None = None
     expires_at: int | None = None
 
     def __repr__(self) -> str:  # never the token
         kind = "API key" if self.api_key else "ChatGPT"
         return f"<Login {self.path} {kind}{', lent' if self.lent else ''}>"
+
+    @property
+    def identity(self) -> tuple[bool, bool, str]:
+        """What a server was started with and cannot change. A refreshed token has the same."""
+        return self.api_key, self.lent, self.owner
 
     def tokens(self) -> dict[str, Any]:
         """The tokens in the words of the app-server's protocol."""
@@ -62,6 +74,18 @@ def stamp(place: Place) -> str:
     return f"{state.st_mtime_ns}-{state.st_size}"
 
 
+async def settled(place: Place) -> Login:
+    """Reads the login as `read` does, and again for some 10 ms when what it finds may be a file that is just being written."""
+    for _ in range(LOOKS - 1):
+        try:
+            return read(place)
+        except ProviderFailure as failure:
+            if failure.evidence != "codex.login.unreadable":
+                raise
+        await trio.sleep(LOOK_MS / 1000)
+    return read(place)
+
+
 def read(place: Place) -> Login:
     """Reads the login. Raises ProviderFailure(LOGGED_OUT) with a sentence that says what to type."""
     path = directory(place) / "auth.json"
@@ -76,8 +100,9 @@ def read(place: Place) -> Login:
     access = tokens.get("access_token") if isinstance(tokens, dict) else None
     if isinstance(tokens, dict) and isinstance(access, str) and access:
         return _chatgpt(path, seen, tokens, access)
-    if isinstance(stored, dict) and stored.get("OPENAI_API_KEY"):
-        return Login(path, seen, api_key=True, lent=False)  # a key is never refreshed
+    if isinstance(stored, dict) and (key := stored.get("OPENAI_API_KEY")):
+        owner = hashlib.sha256(str(key).encode("utf-8", "replace")).hexdigest()
+        return Login(path, seen, api_key=True, lent=False, owner=owner)  # a key is never refreshed
     raise _logged_out(f"Codex is not logged in; type: {how_to(place)}", "codex.login.empty")
 
 
@@ -86,6 +111,9 @@ def _chatgpt(path: Path, seen: str, tokens: dict[str, Any], access: str) -> Logi
     ends = claims.get("exp")
     plan = _openai(identity).get("chatgpt_plan_type") or _openai(claims).get("chatgpt_plan_type")
     account = tokens.get("account_id") or _openai(identity).get("chatgpt_account_id")
+    user = _openai(identity).get("chatgpt_user_id") or _openai(claims).get(
+        "chatgpt_user_id"
+    )  # a team shares an account
     return Login(
         path,
         seen,
@@ -93,6 +121,7 @@ def _chatgpt(path: Path, seen: str, tokens: dict[str, Any], access: str) -> Logi
         lent=not _writes_through(path),
         access_token=access,
         account_id=account if isinstance(account, str) else "",
+        owner=f"{account} {user}",
         plan=plan if isinstance(plan, str) else None,
         expires_at=int(ends * 1000) if isinstance(ends, (int, float)) else None,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from llmux.failures import Kind, ProviderFailure
 from llmux.providers.adapter import Place
 from llmux.providers.codex import home
+from llmux.providers.codex.failures import unwritable
 from llmux.providers.process import find, output_of
 
 TESTED = "0.169.0"
@@ -53,9 +54,11 @@ def native(found: Path) -> Path:
 
 async def version(program: Path, place: Place) -> str:
     """The program's version, such as "0.169.0". Raises ProviderFailure when it does not say one."""
-    home_directory, empty = home.paths(place)
-    for directory in (home_directory, empty):  # a probe may come before `serve`
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        home.make(place)  # a probe may come before `serve`
+    except OSError as error:
+        raise unwritable(error) from None
+    _, empty = home.paths(place)
     argv = [str(program), "--version"]
     _, output = await output_of(argv, env=home.environment(place), cwd=empty, limits=place.limits)
     said = _VERSION.search(output.decode("utf-8", "replace"))
