@@ -2,12 +2,13 @@
 
 Only the configured address is ever contacted: redirects are answers like any other, and proxies of the environment are not
 asked. Leaving an exchange before its end, by whatever way, closes its connection at once, which stops the server's work. A kept
-connection that turns out to be closed, before a byte of the answer has come, is replaced once.
+connection that turns out to be closed at once, before a byte of the answer has come, is replaced once.
 
 Written here because httpcore hands bodies out as nested async generators: trio cannot end those when their reader is
 cancelled between two chunks, the most ordinary way in which a client leaves.
 """
 
+import math
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ import trio
 
 READ_BYTES = 65_536
 IDLE_SECONDS_MAX = 60
+STALE_SECONDS_MAX = 1
+"""a kept connection that is lost later than this after the request was open when it was asked: the server may have worked for it"""
 Stage = Literal["connect", "head", "body"]
 
 
@@ -43,18 +46,27 @@ class _Connection:
         self.idle_since = 0.0
         self.used = self.heard = False
         """whether it has carried an exchange before; whether a byte of the present answer has come"""
+        self.asked_at = math.inf
+        """when the present request was written, in seconds of trio's clock"""
 
     def usable(self) -> bool:
         """Whether an idle connection can take another request: the server has neither closed it nor said anything."""
         return trio.current_time() - self.idle_since < IDLE_SECONDS_MAX and not self.socket.is_readable()
 
     def reusable(self) -> bool:
-        """Whether both sides have said all there was to say, and mean to stay."""
+        """Whether both sides have said all there was to say and no more, and mean to stay."""
         if self.protocol.our_state is not h11.DONE or self.protocol.their_state is not h11.DONE:
+            return False
+        if self.protocol.trailing_data[0]:  # it would be taken for the next answer
             return False
         self.protocol.start_next_cycle()
         self.used, self.heard = True, False
+        self.asked_at = math.inf
         return True
+
+    def stale(self) -> bool:
+        """Whether, now that it is lost, it was so when it was asked: then the server has not seen the request."""
+        return self.used and not self.heard and trio.current_time() - self.asked_at <= STALE_SECONDS_MAX
 
     async def send(self, *events: h11.Event) -> None:
         data = b"".join(self.protocol.send(event) or b"" for event in events)
@@ -62,6 +74,7 @@ class _Connection:
             await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Lost("head", str(error)) from None
+        self.asked_at = trio.current_time()
 
     async def event(self, stage: Stage) -> h11.Event:
         while True:
@@ -154,7 +167,7 @@ class Server:
             try:
                 head = await self._head(connection, request, body)
             except Lost:
-                if not connection.used or connection.heard:
+                if not connection.stale():
                     raise
                 await _close(connection)
                 connection = await self._connect()

@@ -191,6 +191,23 @@ async def test_a_stale_connection_is_replaced_once_and_only_when_nothing_was_rec
         assert (server.connections, server.chats) == (connections, chats)
 
 
+async def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    poisoned = whole(ANSWER[:-1].replace(b"yes", b"not this"))
+    async with served(lambda number: [GOOD + poisoned if number == 0 else GOOD], tmp_path) as (adapter, server):
+        assert [await outcome(adapter) for _ in range(2)] == ["yes", "yes"]
+        assert (server.connections, server.chats) == (2, 2)
+
+
+async def test_a_prompt_on_which_the_server_may_have_worked_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that dies long after it was asked was not stale, though no byte of the answer had come."""
+    monkeypatch.setattr(ollama_http, "STALE_SECONDS_MAX", -1)  # any time at all is long
+    async with served(lambda number: [GOOD, b""], tmp_path) as (adapter, server):
+        assert [await outcome(adapter) for _ in range(2)] == ["yes", "ollama.no_answer"]
+        assert (server.connections, server.chats) == (1, 2)
+
+
 async def test_connections_that_nobody_uses_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ollama_http, "IDLE_SECONDS_MAX", 0.2)
     async with served(lambda number: [GOOD] * 9, tmp_path) as (adapter, server):
