@@ -141,7 +141,7 @@ def _options(prompt: Prompt) -> dict[str, Any]:
 
 
 def _think(prompt: Prompt, facts: ModelFacts) -> tuple[bool | str | None, tuple[str, ...]]:
-    """What to send as `think`, and whether the wish is lost. Most models only know on and off."""
+    """What to send as `think`, and whether the wish is lost. Most models only know on and off, and no level is one of both."""
     effort = prompt.sampling.reasoning_effort
     if effort is None:
         return None, ()
@@ -149,8 +149,9 @@ def _think(prompt: Prompt, facts: ModelFacts) -> tuple[bool | str | None, tuple[
         return None, () if effort == "none" else ("reasoning_effort",)
     if facts.thinks_by_level:
         levels = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
-        return (levels[effort], ()) if effort in levels else (None, ("reasoning_effort",))
-    return effort != "none", ()
+        level = levels.get(effort)
+        return level, () if level == effort else ("reasoning_effort",)
+    return (False, ()) if effort == "none" else (True, ("reasoning_effort",))
 
 
 # --- the answer ----------------------------------------------------------------------------------------------------
@@ -263,8 +264,10 @@ def failure_of(status: int, body: bytes, model: str, retry_after: str = "") -> P
             Kind.UNAVAILABLE,
             f"Ollama asks for a sign-in for '{printable(model, 100)}'. Type: ollama signin",
             evidence="ollama.signin",
+            model_only=True,
         )
-    return ProviderFailure(Kind.UNAVAILABLE, f"Ollama failed: {quoted}.", evidence="ollama.failed")
+    its_own = text is not None  # then Ollama is there, and it is the model's runner or its cloud that is not
+    return ProviderFailure(Kind.UNAVAILABLE, f"Ollama failed: {quoted}.", evidence="ollama.failed", model_only=its_own)
 
 
 def _error_text(body: bytes) -> str | None:

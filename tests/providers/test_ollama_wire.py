@@ -75,12 +75,13 @@ def test_a_json_schema_becomes_the_format(schema, format_):
     [
         (None, NOTHING_KNOWN, None, ()),
         ("none", NOTHING_KNOWN, False, ()),
-        ("low", NOTHING_KNOWN, True, ()),
-        ("high", ModelFacts(thinks=True), True, ()),
+        ("low", NOTHING_KNOWN, True, ("reasoning_effort",)),
+        ("high", ModelFacts(thinks=True), True, ("reasoning_effort",)),
         ("high", ModelFacts(thinks=False), None, ("reasoning_effort",)),
         ("none", ModelFacts(thinks=False), None, ()),
-        ("xhigh", ModelFacts(thinks=True, thinks_by_level=True), "high", ()),
-        ("minimal", ModelFacts(thinks=True, thinks_by_level=True), "low", ()),
+        ("xhigh", ModelFacts(thinks=True, thinks_by_level=True), "high", ("reasoning_effort",)),
+        ("minimal", ModelFacts(thinks=True, thinks_by_level=True), "low", ("reasoning_effort",)),
+        ("medium", ModelFacts(thinks=True, thinks_by_level=True), "medium", ()),
         ("none", ModelFacts(thinks=True, thinks_by_level=True), None, ("reasoning_effort",)),
     ],
 )
@@ -212,6 +213,22 @@ NEW_OVERFLOW = (
 )
 def test_every_refusal_has_its_kind(status, body, kind):
     assert failure_of(status, body, "nope").kind is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "model_only"),
+    [
+        (401, error("unauthorized"), True),
+        (403, b"", True),
+        (500, error("llama runner process has terminated: exit status 2"), True),
+        (502, error("upstream error"), True),
+        (502, b"<html>", False),
+        (404, b"404 page not found", False),
+    ],
+)
+def test_the_trouble_of_one_model_does_not_take_the_others_out(status, body, model_only):
+    failure = failure_of(status, body, "m")
+    assert (failure.kind, failure.model_only) == (Kind.UNAVAILABLE, model_only)
 
 
 def test_a_missing_model_says_what_to_type_and_a_rate_limit_how_long_to_wait():
