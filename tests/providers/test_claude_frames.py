@@ -146,7 +146,26 @@ def test_sampling_travels_in_settings() -> None:
     assert body == {"temperature": 0.3, "top_p": 0.9, "stop_sequences": ['"}']}
     assert settings["env"]["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "9"
     assert settings["effortLevel"] == "low"
-    assert frames.ignored == ()
+    assert frames.ignored == ("reasoning_effort",)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "carried"),
+    [
+        (Sampling(reasoning_effort="high"), True),
+        (Sampling(reasoning_effort="none"), True),
+        (Sampling(reasoning_effort="none", temperature=0.5), True),
+        (Sampling(reasoning_effort="low", max_tokens=8000), True),
+        (Sampling(temperature=0.5, max_tokens=9), True),
+        (Sampling(reasoning_effort="minimal"), False),
+        (Sampling(reasoning_effort="high", temperature=0.5), False),
+        (Sampling(reasoning_effort="high", top_p=0.5), False),
+        (Sampling(reasoning_effort="high", max_tokens=2000), False),
+    ],
+)
+def test_an_effort_that_cannot_be_made_is_named(sampling: Sampling, carried: bool) -> None:
+    frames = frames_of(Prompt((user("a"),), sampling=sampling))
+    assert frames.ignored == (() if carried else ("reasoning_effort",))
 
 
 def test_what_has_no_place_is_named() -> None:

@@ -107,7 +107,9 @@ class Conversation:
             content = response.get("response")
             if isinstance(content, dict) and isinstance(content.get("models"), list):
                 models = content["models"]
-        ignored = self._frames.ignored + (() if self._takes_effort(models) else ("reasoning_effort",))
+        ignored = self._frames.ignored
+        if "reasoning_effort" not in ignored and not self._takes_effort(models):
+            ignored += ("reasoning_effort",)
         refuse_if_strict(self._call.prompt, ignored)
         return Reading(structured=self._frames.structured, model=self._call.model, ignored=ignored)
 

@@ -50,6 +50,11 @@ def frames_of(prompt: Prompt) -> Frames:
     if any(changed):
         ignored.append("image_size")
     thinking = thinking_tokens(prompt.sampling)
+    if thinking == 0 and prompt.sampling.reasoning_effort not in (
+        None,
+        "none",
+    ):  # it would clash, or is less than can be
+        ignored.append("reasoning_effort")
     if thinking is not None:
         requests.append({"subtype": "set_max_thinking_tokens", "max_thinking_tokens": thinking})
     return Frames(
