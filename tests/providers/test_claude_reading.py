@@ -104,6 +104,31 @@ def test_a_recorded_plan_limit_says_when_it_ends() -> None:
     assert caught.value.resets_at == 1795371063000
 
 
+@pytest.mark.parametrize(
+    ("name", "model_only"),
+    [
+        ("five_hour", False),
+        ("seven_day", False),
+        ("overage", False),
+        ("seven_day_opus", True),
+        ("seven_day_sonnet", True),
+    ],
+)
+def test_a_limit_of_one_model_rests_that_model_only(name: str, model_only: bool) -> None:
+    event = {
+        "type": "rate_limit_event",
+        "rate_limit_info": {"status": "rejected", "rateLimitType": name, "resetsAt": 30},
+    }
+    end = {"type": "result", "is_error": True, "api_error_status": 429}
+    reading = Reading(structured=False, model="claude-opus-4-5", ignored=())
+    (window,) = reading.take(event, waited=False).windows
+    assert window.model == ("claude-opus-4-5" if model_only else "*")
+    with pytest.raises(ProviderFailure) as caught:
+        reading.take(end, waited=False)
+    failure = caught.value
+    assert (failure.kind, failure.resets_at, failure.model_only) == (Kind.QUOTA_EXHAUSTED, 30_000, model_only)
+
+
 def test_a_local_length_limit_is_a_long_context() -> None:
     end = {"type": "result", "is_error": True, "api_error_status": None, "terminal_reason": "blocking_limit"}
     with pytest.raises(ProviderFailure) as caught:
@@ -187,6 +212,14 @@ def test_reasoning_alone_is_no_answer_unless_the_limit_cut_it() -> None:
     steps = read([thought, ends("max_tokens")])
     assert steps[0].chunks == (ReasoningDelta("Hm."),)
     assert finish_of(steps).reason == "length"
+
+
+def test_an_answer_that_begins_with_the_clients_own_stop_sequence_is_empty_and_good() -> None:
+    steps = read([ends("stop_sequence")])
+    assert (text_of(steps), finish_of(steps).reason) == ("", "stop")
+    with pytest.raises(ProviderFailure) as caught:  # nothing is no JSON
+        read([ends("stop_sequence")], structured=True)
+    assert caught.value.evidence == "claude.empty"
 
 
 def test_a_command_that_the_cli_ran_itself_is_no_answer() -> None:

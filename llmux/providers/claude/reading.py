@@ -25,7 +25,6 @@ _REASONS: dict[str, FinishReason] = {
     "refusal": "content_filter",
 }
 _STATUSES = {"allowed": "allowed", "allowed_warning": "warning", "rejected": "rejected"}
-_ACCOUNT_WINDOWS = ("five_hour", "seven_day")
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -128,7 +127,8 @@ class Reading:
             chunks = self._say(withheld).chunks
         if not self._said and reason == "content_filter":
             raise signs.failure("refusal")
-        if not self._said and reason == "stop":
+        stopped = stop_reason == "stop_sequence" and not self._structured  # by the client's own words, before the first
+        if not self._said and reason == "stop" and not stopped:
             raise signs.failure("empty")
         quiet = stop_reason in ("end_turn", "stop_sequence") or (
             stop_reason == "tool_use" and self._output_block is not None
@@ -182,7 +182,7 @@ class Reading:
         return QuotaWindow(
             window=name,
             status=_STATUSES.get(str(said.get("status")), "allowed"),
-            model="*" if name in _ACCOUNT_WINDOWS else self._asked_model,
+            model="*" if name in signs.ACCOUNT_LIMITS else self._asked_model,
             used_percent=max(0, min(100, round(share * 100))) if share is not None else None,
             resets_at=signs.epoch_ms(said.get("resetsAt")),
         )

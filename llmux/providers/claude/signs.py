@@ -12,8 +12,12 @@ Line = Mapping[str, Any]
 
 LOG_IN = "Type: claude auth login   (in a container: claude setup-token, and set CLAUDE_CODE_OAUTH_TOKEN)."
 
+ACCOUNT_LIMITS = ("five_hour", "seven_day", "overage")
+"""the limits that cover the whole account; every other one ("seven_day_opus") is that of the model that was asked"""
+
 _SENTENCES: dict[str, tuple[Kind, str]] = {
     "plan_limit": (Kind.QUOTA_EXHAUSTED, "The plan's usage limit is reached."),
+    "model_limit": (Kind.QUOTA_EXHAUSTED, "The plan's usage limit for this model is reached."),
     "credit": (Kind.QUOTA_EXHAUSTED, "The account's credit does not suffice."),
     "rate_limit": (Kind.RATE_LIMITED, "Anthropic is limiting requests for the moment."),
     "overloaded": (Kind.OVERLOADED, "Anthropic is overloaded."),
@@ -52,6 +56,7 @@ def failure(
         resets_at=resets_at,
         retry_after_ms=wait_ms,
         phase="first_byte" if kind is Kind.TIMED_OUT else None,
+        model_only=sign == "model_limit",
     )
 
 
@@ -107,7 +112,8 @@ def _of_limit(limit: Line | None) -> ProviderFailure:
     """Only a limit that has a name is the plan's; without one the server is merely busy."""
     if limit is None or not limit.get("rateLimitType"):
         return failure("rate_limit")
-    return failure("plan_limit", resets_at=epoch_ms(limit.get("resetsAt")))
+    sign = "plan_limit" if limit["rateLimitType"] in ACCOUNT_LIMITS else "model_limit"
+    return failure(sign, resets_at=epoch_ms(limit.get("resetsAt")))
 
 
 def _of_status(status: int, words: str) -> ProviderFailure:
