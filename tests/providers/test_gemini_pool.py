@@ -1,6 +1,7 @@
 """How many workers the Gemini pool keeps: it starts small, grows with demand, shrinks in idleness, and never storms."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -149,6 +150,37 @@ async def test_a_program_that_always_dies_is_started_ever_less_often(
         await failures(adapter, failed_before + 1)
         await trio.sleep(0.2)
         assert (adapter.statistics().lost, adapter.statistics().starting) == (failed_before + 1, 0)
+
+
+async def test_conversations_with_a_renamed_model_take_turns_when_no_place_is_free(make: Make) -> None:
+    """Each needs a worker of its own: of such a model's parameters a worker can know only one."""
+    adapter = make(warm=0, concurrency=2)
+    wishes = [f'{{"generateContentConfig":{{"seed":{seed}}},"model":"gemini-3-pro-preview"}}' for seed in range(4)]
+    async with serving(adapter):
+        for worker in await taken(adapter, 2):
+            adapter._pool.give_back(worker)
+
+        async def converse(wish: str) -> None:
+            worker = await adapter._pool.take(wish)
+            assert wish in worker.aliases
+            worker.served += 1
+            adapter._pool.give_back(worker)
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for wish in wishes:
+                    nursery.start_soon(converse, wish)
+        assert adapter.statistics().started == 2 + len(wishes)
+        assert adapter.statistics().lost == 0
+
+
+@pytest.mark.parametrize("wrong", [{"env": {}}, {"command": "/nonexistent/gemini"}], ids=["no login", "no program"])
+async def test_a_worker_that_was_never_started_is_not_lost(make: Make, wrong: dict[str, Any]) -> None:
+    adapter = make(**wrong)
+    async with serving(adapter):
+        with pytest.raises(ProviderFailure):
+            await adapter._pool.take()
+        assert (adapter.statistics().lost, adapter.statistics().started) == (0, 0)
 
 
 async def test_while_it_rests_prompts_are_told_at_once_why(

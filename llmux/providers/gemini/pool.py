@@ -151,9 +151,12 @@ class Pool:
         while len(self._known) > MODEL_CONFIGS_MAX:
             del self._known[next(iter(self._known))]
 
-    def _lesson(self) -> tuple[str, ...]:
-        """What a worker that starts now is to know, the latest first; of renamed models only one fits into it."""
-        latest = list(reversed(self._known))
+    def _lesson(self, model_config: str) -> tuple[str, ...]:
+        """What a worker that starts for `model_config` is to know: that ("" = nothing in particular), then the latest.
+
+        Of renamed models only one fits into it.
+        """
+        latest = list(dict.fromkeys([*([model_config] if model_config else []), *reversed(self._known)]))
         renamed = [text for text in latest if renames(text)]
         return tuple(text for text in latest if text not in renamed[1:])
 
@@ -186,7 +189,7 @@ class Pool:
             if suited is not None:
                 coming.remove(suited)
             elif len(self._workers) + len(self._starting) < self._place.settings.concurrency:
-                self._start()
+                self._start(wanted.model_config)
             elif leaving:
                 leaving -= 1  # room for it is being made
             elif idle:
@@ -210,6 +213,7 @@ class Pool:
             self._changed = trio.Event()
             self._drop_unfit()
             self._shrink()
+            self._provide()  # those who wait come first
             self._refill()
             with trio.move_on_after(min(look_s, self._rest.left_s(trio.current_time()) or look_s)):
                 await self._changed.wait()
@@ -231,10 +235,10 @@ class Pool:
         while len(self._workers) + len(self._starting) < warm:
             self._start()
 
-    def _start(self) -> None:
+    def _start(self, model_config: str = "") -> None:
         assert self._nursery is not None
         self._numbers += 1
-        self._starting[self._numbers] = lesson = self._lesson()
+        self._starting[self._numbers] = lesson = self._lesson(model_config)
         self._nursery.start_soon(self._live, self._numbers, lesson)
 
     async def _live(self, number: int, lesson: tuple[str, ...]) -> None:
@@ -244,7 +248,6 @@ class Pool:
             await self._run(number, home, lesson)
         except (ProviderFailure, OSError) as error:
             failure = error if isinstance(error, ProviderFailure) else signs.unwritable(error)
-            self._lost += 1
             self._rest.begin(trio.current_time(), failure, self._stamp())
             if self._wanted:
                 self._wanted.pop(0).settle(failure)
@@ -265,8 +268,12 @@ class Pool:
         arguments = [part.format(policy=home.policy) for part in ARGUMENTS]
         async with running([*argv, *arguments], env=env, cwd=home.start, limits=self._place.limits) as process:
             worker = Worker(self._place, process, home, login, aliases)
-            await worker.greet()
-            home.forget_model_configs(login)
+            try:
+                await worker.greet()
+                home.forget_model_configs(login)
+            except (ProviderFailure, OSError):
+                self._lost += 1
+                raise
             del self._starting[number]
             self._started += 1
             worker.free_since = trio.current_time()
