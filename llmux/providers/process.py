@@ -14,7 +14,6 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
 
 import trio
 
@@ -52,11 +51,21 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> "subproces
     )
 
 
-def _stream(pipe: "IO[bytes] | None") -> trio.lowlevel.FdStream:
-    """Takes the descriptor of a Popen pipe over."""
-    assert pipe is not None
-    with pipe:
-        return trio.lowlevel.FdStream(os.dup(pipe.fileno()))
+def _taken_over(popen: "subprocess.Popen[bytes]") -> list[trio.lowlevel.FdStream]:
+    """The pipes to stdin, stdout and stderr, all three, or OSError (no descriptor is free) and none."""
+    pipes = [pipe for pipe in (popen.stdin, popen.stdout, popen.stderr) if pipe is not None]
+    descriptors: list[int] = []
+    try:
+        for pipe in pipes:
+            with pipe:
+                descriptors.append(os.dup(pipe.fileno()))
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        for pipe in pipes:
+            pipe.close()
+        raise
+    return [trio.lowlevel.FdStream(descriptor) for descriptor in descriptors]
 
 
 async def _exited(popen: "subprocess.Popen[bytes]") -> int:
@@ -121,7 +130,7 @@ class Process:
 
     def __init__(self, popen: "subprocess.Popen[bytes]", limits: Limits):
         self._popen = popen
-        self._stdin, self._stdout, self._stderr = _stream(popen.stdin), _stream(popen.stdout), _stream(popen.stderr)
+        self._stdin, self._stdout, self._stderr = _taken_over(popen)
         self._limits = limits
         self._sending = trio.Lock()
         self._buffer = bytearray()
@@ -226,13 +235,25 @@ def signal_group(pid: int, number: signal.Signals) -> bool:
     return True
 
 
+async def _started(argv: Sequence[str], env: Mapping[str, str], cwd: Path, limits: Limits) -> Process:
+    """A process that runs and can be spoken to. Raises OSError, and then there is none."""
+    popen = _spawn(argv, env, cwd)
+    try:
+        return Process(popen, limits)
+    except OSError:
+        signal_group(popen.pid, signal.SIGKILL)
+        with trio.CancelScope(shield=True):
+            await _exited(popen)
+        raise
+
+
 @asynccontextmanager
 async def running(
     argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, limits: Limits
 ) -> AsyncGenerator[Process, None]:
     """Starts a program and ends it, with all its children, when the block is left. Raises ProviderFailure(UNAVAILABLE)."""
     try:
-        process = Process(_spawn(argv, env, cwd), limits)
+        process = await _started(argv, env, cwd, limits)
     except OSError as error:
         raise ProviderFailure(
             Kind.UNAVAILABLE, f"The provider's program cannot be started: {error.strerror}.", evidence="process.spawn"

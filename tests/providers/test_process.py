@@ -1,5 +1,6 @@
 """Processes of CLIs: their pipes, their bounds, and above all their end."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -224,3 +225,25 @@ def test_programs_are_found_by_name_or_by_path(tmp_path):
     tool.chmod(0o755)
     assert find("tool", str(tmp_path)) == tool == find(str(tool), "")
     assert find("nothing", str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+async def test_a_process_whose_pipes_find_no_descriptor_is_ended_and_reaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    real, left = os.dup, [None] * free
+
+    def dup(descriptor: int) -> int:
+        if not left:
+            raise OSError(errno.EMFILE, "Too many open files")
+        left.pop()
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "dup", dup)
+    with pytest.raises(ProviderFailure) as caught:
+        async with running(program(STUBBORN), env=ENV, cwd=tmp_path, limits=LIMITS):
+            raise AssertionError
+    assert (caught.value.kind, caught.value.evidence) == (Kind.UNAVAILABLE, "process.spawn")
+    assert descendants() == {}
+    assert len(os.listdir("/proc/self/fd")) == files
