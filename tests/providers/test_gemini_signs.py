@@ -92,12 +92,21 @@ def test_any_stderr_has_a_kind(stderr: bytes) -> None:
 @pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high", "xhigh"])
 @pytest.mark.parametrize(
     ("model", "never"),
-    [("gemini-3-flash-preview", {"none"}), ("gemini-3-pro-preview", {"none"}), ("gemini-2.5-pro", {"none"}),
-     ("gemini-2.5-flash", set()), ("gemini-2.0-flash", {"none", "minimal", "low", "medium", "high", "xhigh"})],
+    [("gemini-3-flash-preview", {"none", "xhigh"}), ("gemini-3-pro-preview", {"none", "minimal", "medium", "xhigh"}),
+     ("gemini-2.5-pro", {"none", "minimal", "xhigh"}), ("gemini-2.5-flash", {"minimal", "xhigh"}),
+     ("gemini-2.0-flash", {"none", "minimal", "low", "medium", "high", "xhigh"})],
 )  # fmt: skip
 def test_an_effort_is_carried_or_named_as_ignored(model: str, effort: str, never: set[str]) -> None:
     translation = translate(Prompt((user("hi"),), sampling=Sampling(reasoning_effort=effort)), model)  # type: ignore[arg-type]
     assert translation.ignored == (("reasoning_effort",) if effort in never else ())
+
+
+def test_a_tool_that_nobody_offered_is_no_answer_and_is_not_billed_twice() -> None:
+    failure = signs.of_stop("max_turn_requests", False, 5, 5)
+    assert failure is not None
+    assert (failure.kind, failure.evidence) == (Kind.GARBLED, "gemini.unknown_tool")
+    assert failure.policy.tries == 1
+    assert failure.policy.cools_ms == 0
 
 
 def test_equal_wishes_have_equal_texts() -> None:

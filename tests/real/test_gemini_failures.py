@@ -39,7 +39,7 @@ FAILURES = [
     ("blocked", FLASH, Kind.REFUSED, "gemini.blocked"),
     ("empty", FLASH, Kind.GARBLED, "gemini.empty"),
     ("malformed-call", FLASH, Kind.GARBLED, "gemini.empty"),
-    ("tool-call", FLASH, Kind.UNAVAILABLE, "gemini.unknown_tool"),
+    ("tool-call", FLASH, Kind.GARBLED, "gemini.unknown_tool"),
 ]
 
 

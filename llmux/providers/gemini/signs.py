@@ -166,7 +166,7 @@ def of_stop(reason: str, said_anything: bool, input_tokens: int, output_tokens: 
     """
     if reason == "max_turn_requests":
         return ProviderFailure(
-            Kind.UNAVAILABLE, "The model called a tool that was not offered.", evidence="gemini.unknown_tool"
+            Kind.GARBLED, "The model called a tool that was not offered.", evidence="gemini.unknown_tool"
         )
     if reason == "max_tokens":
         return ProviderFailure(

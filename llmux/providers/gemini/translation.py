@@ -118,6 +118,7 @@ def _wished(prompt: Prompt) -> tuple[str, ...]:
     return (*names, *(("json_schema",) if prompt.json_schema is not None else ()))
 
 
+# the models have fewer levels than there are efforts: what becomes another one's is named as ignored
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576}
 _LEVELS = {
     "none": "MINIMAL",
@@ -137,11 +138,11 @@ def _thinking_config(sampling: Sampling, model: str) -> tuple[dict[str, Any] | N
         if effort is None:
             return {"includeThoughts": True}, True
         level = (_PRO_LEVELS if pro else _LEVELS)[effort]
-        return {"includeThoughts": True, "thinkingLevel": level}, effort != "none"
+        return {"includeThoughts": True, "thinkingLevel": level}, effort == level.lower()
     if model.startswith("gemini-2.5"):
         if effort is None or (effort == "none" and pro):  # the pro model always thinks
             return {"includeThoughts": True}, effort is None
-        return {"includeThoughts": True, "thinkingBudget": _BUDGETS[effort]}, True
+        return {"includeThoughts": True, "thinkingBudget": _BUDGETS[effort]}, effort not in ("minimal", "xhigh")
     return None, effort is None  # models that do not think refuse a thinkingConfig
 
 
