@@ -216,6 +216,22 @@ async def test_the_login_stamp_changes_with_the_file(make: Make, tmp_path: Path)
     assert first != (await adapter.probe()).login_stamp != ""
 
 
+async def test_a_login_file_that_is_just_being_written_is_no_logout(make: Make, tmp_path: Path) -> None:
+    adapter, file = make(env={}), google_login(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:10])
+    async with trio.open_nursery() as nursery:
+
+        async def finish_writing() -> None:
+            await trio.sleep(0.01)
+            file.write_bytes(whole)
+
+        nursery.start_soon(finish_writing)
+        assert (await adapter.probe()).logged_in
+    file.write_bytes(whole[:10])
+    assert not (await adapter.probe()).logged_in  # but what stays half is none
+
+
 async def test_an_account_has_its_own_login(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "work" / ".gemini"
     folder.mkdir(parents=True)

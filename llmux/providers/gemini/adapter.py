@@ -18,7 +18,15 @@ from llmux.providers.adapter import (
 )
 from llmux.providers.gemini import quota, signs
 from llmux.providers.gemini.pool import Pool
-from llmux.providers.gemini.program import Login, Program, find_login, find_program, login_folder, older_than_tested
+from llmux.providers.gemini.program import (
+    Login,
+    Program,
+    find_login,
+    find_program,
+    login_folder,
+    older_than_tested,
+    settled_login,
+)
 from llmux.providers.gemini.settings import carried
 from llmux.providers.gemini.translation import Translation, plain_model_config, translate
 from llmux.providers.gemini.worker import Stopped, Worker
@@ -91,7 +99,7 @@ class GeminiAdapter:
     async def probe(self) -> Readiness:
         """Looks for the CLI, node and the login on disk; starts nothing."""
         await trio.lowlevel.checkpoint()
-        program, login = find_program(self._place), find_login(self._place)
+        program, login = find_program(self._place), await settled_login(self._place)
         sentence = ""
         if isinstance(program, str):
             sentence = program
@@ -130,7 +138,7 @@ class GeminiAdapter:
         translation = translate(call.prompt, call.upstream_model)
         refuse_if_strict(call.prompt, translation.ignored)
         self._argv()
-        login = find_login(self._place)
+        login = await settled_login(self._place)
         if not isinstance(login, Login):
             raise signs.logged_out(login)
         finish, windows = await self._converse(translation, call.upstream_model, emit)

@@ -13,7 +13,7 @@ from llmux.failures import ProviderFailure
 from llmux.providers.adapter import Place, WorkerStatistics
 from llmux.providers.gemini import signs
 from llmux.providers.gemini.home import Home
-from llmux.providers.gemini.program import Login, find_login
+from llmux.providers.gemini.program import Login, find_login, settled_login
 from llmux.providers.gemini.rest import Rest
 from llmux.providers.gemini.settings import renames
 from llmux.providers.gemini.worker import Worker
@@ -259,7 +259,7 @@ class Pool:
 
     async def _run(self, number: int, home: Home, lesson: tuple[str, ...]) -> None:
         """Raises ProviderFailure or OSError when it does not get ready."""
-        login = find_login(self._place)
+        login = await settled_login(self._place)
         if not isinstance(login, Login):
             raise signs.logged_out(login)
         argv = self._argv()

@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import msgspec
+import trio
 
 from llmux.providers.adapter import Place
 from llmux.providers.process import find
@@ -17,6 +18,8 @@ TESTED = "0.61.0"
 INSTALL = f"Type: npm install -g @google/gemini-cli@{TESTED}"
 
 CREDENTIALS = "oauth_creds.json"
+REREADS, REREAD_MS = 3, 50
+"""how often, and after what time, a file that is no login is read again: the CLI writes it in place when it renews its token"""
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -108,6 +111,16 @@ def find_login(place: Place) -> Login | str:
         file=file,
         writable=os.access(file, os.W_OK),
     )
+
+
+async def settled_login(place: Place) -> Login | str:
+    """`find_login`, with patience for a file that is just being written: what is there but no login is read again."""
+    for _ in range(REREADS):
+        login = find_login(place)
+        if isinstance(login, Login) or not (login_folder(place) / CREDENTIALS).exists():
+            return login
+        await trio.sleep(REREAD_MS / 1000)
+    return find_login(place)
 
 
 def older_than_tested(version: str) -> str:
