@@ -50,6 +50,13 @@ def turn(thread: str) -> None:
     if HOW == "babbles":
         write("x" * 1_000_000)
         time.sleep(600)
+    if HOW in ("calls-a-tool", "ends-wordless"):
+        used = {"totalTokens": 9, "inputTokens": 5, "outputTokens": 4, "cachedInputTokens": 0}
+        tell("thread/tokenUsage/updated", thread, tokenUsage={"total": used})
+        if HOW == "ends-wordless":
+            reason = "Incomplete response returned, reason: content_filter"
+            end(thread, "failed", message=reason, codexErrorInfo="other")
+        return
     if HOW == "compacts":
         tell("item/started", thread, item={"type": "contextCompaction"})
         return
@@ -122,6 +129,8 @@ def main() -> None:
             continue  # deaf for it
         else:
             reply(message, {})
+            if method == "turn/interrupt" and HOW == "calls-a-tool":
+                end(params["threadId"], "interrupted")
 
 
 main()

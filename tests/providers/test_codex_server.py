@@ -384,3 +384,21 @@ async def test_a_probe_on_a_full_disk_says_so_and_does_not_raise(
     readiness = await codex.adapter.probe()
     assert not readiness.ready
     assert "No space left on device" in readiness.sentence
+
+
+async def test_a_turn_that_called_a_tool_nobody_offered_is_interrupted_before_the_model_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    """The end of a model call without a message is the first sign of it."""
+    async with misbehaving(tmp_path, "calls-a-tool") as codex:
+        failure = await codex.fails()
+        assert (failure.kind, failure.evidence) == (Kind.GARBLED, "codex.second_call")
+        assert codex.methods().count("turn/interrupt") == 1
+        await until(codex, idle=1, busy=0)
+        assert codex.adapter._keeper._current.connection._pending == {}
+
+
+async def test_a_wordless_end_that_was_no_tool_call_keeps_its_own_reason(tmp_path: Path) -> None:
+    async with misbehaving(tmp_path, "ends-wordless") as codex:
+        failure = await codex.fails()
+        assert (failure.kind, failure.evidence) == (Kind.REFUSED, "codex.filtered")

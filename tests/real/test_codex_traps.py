@@ -100,17 +100,20 @@ async def test_trap_an_invalid_byte_ends_the_process(codex_api: Upstream, make_c
 
 
 async def test_trap_a_tool_nobody_offered(codex_api: Upstream, make_codex: Make, tmp_path: Path) -> None:
-    """Nothing is executed, and Codex's own second question, with the word that there is no such tool, is cut off."""
+    """Nothing is executed, and Codex's own second question, with the word that there is no such tool, is forestalled.
+
+    Codex asks it at once: now and then it is on its way before the interrupt arrives. Then it is cut off.
+    """
     codex_api.control(tool="exec_command", pause_ms=50, deltas=["second "] * 100)
     heard = Heard()
     async with serving(make_codex()) as adapter:
         failure = await failing(adapter, "hi", heard)
         assert (failure.kind, failure.evidence) == (Kind.GARBLED, "codex.second_call")
         with trio.fail_after(5):
-            while not model_calls(codex_api)[-1]["closed_early"]:
+            while not all(call["closed_early"] for call in model_calls(codex_api)[1:]):
                 await trio.sleep(0.02)
     assert heard.chunks == []
-    assert len(model_calls(codex_api)) == 2
+    assert len(model_calls(codex_api)) <= 2
     assert list((tmp_path / "private/empty").iterdir()) == []
 
 

@@ -8,11 +8,10 @@ import msgspec
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Chunk, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 from llmux.providers.adapter import Emit, QuotaWindow, Report
-from llmux.providers.codex.connection import Inbox
 from llmux.providers.codex.failures import failure_of, garbled, incomplete, turn_error
 from llmux.providers.codex.quota import windows_of
 from llmux.providers.codex.request import TurnRequest
-from llmux.providers.codex.server import AppServer
+from llmux.providers.codex.server import AppServer, Thread
 
 ACTIONS = frozenset(
     {
@@ -36,7 +35,7 @@ async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Re
         turn = Turn(thread.model, request.ignored)
         await thread.start_turn(request.turn)
         try:
-            await _read(turn, thread.inbox, emit)
+            await _read(turn, thread, emit)
             thread.turn_over()
         except ProviderFailure as failure:
             if turn.over:
@@ -48,11 +47,15 @@ async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Re
                 report(window)
 
 
-async def _read(turn: "Turn", inbox: Inbox, emit: Emit) -> None:
+async def _read(turn: "Turn", thread: Thread, emit: Emit) -> None:
+    interrupted = False
     while not turn.over:
-        method, params = await inbox.get()
+        method, params = await thread.inbox.get()
         for chunk in turn.take(method, params):
             await emit(chunk)
+        if turn.speechless and not interrupted:
+            interrupted = True
+            thread.interrupt()
 
 
 class Turn:
@@ -61,7 +64,7 @@ class Turn:
     def __init__(self, model: str, ignored: tuple[str, ...] = ()) -> None:
         self.over = False
         self._model, self._ignored = model, ignored
-        self._spoken = False
+        self._began = self._spoken = False
         self._thought = False
         self._usage: Usage | None = None
         self._limits: dict[str, dict[str, Any]] = {}
@@ -90,6 +93,11 @@ class Turn:
             case "turn/completed":
                 yield from self._completed(params.get("turn"))
 
+    @property
+    def speechless(self) -> bool:
+        """Whether the model has ended without a message: if it called a tool, Codex is about to ask it again."""
+        return not self.over and self._usage is not None and not self._began
+
     def windows(self) -> Iterator[QuotaWindow]:
         """The quota windows that were told during this turn."""
         for snapshot in self._limits.values():
@@ -99,6 +107,7 @@ class Turn:
         text = _text(params.get("delta"))
         if text:
             self._one_answer()
+            self._began |= kind is TextDelta
             self._spoken |= kind is TextDelta
             self._thought |= kind is ReasoningDelta
             yield kind(text)
@@ -115,11 +124,12 @@ class Turn:
             raise garbled("codex.action", "Codex started to act instead of answering.")
         if kind in ("agentMessage", "reasoning"):
             self._one_answer()
+            self._began |= kind == "agentMessage"
 
     def _one_answer(self) -> None:
         """The model's message ended, and another begins: it called a tool that nobody offered, and Codex asked it again."""
         if self._usage is not None:
-            raise garbled("codex.second_call", "The model called a tool that does not exist.")
+            raise _second_call()
 
     def _used(self, told: Any) -> None:
         """The thread is fresh, so its total is this turn's. (`last` is all zeros when the model was cut at its limit.)"""
@@ -158,6 +168,8 @@ class Turn:
             if reason is None:
                 raise failure_of(error, self._resets_at())
             yield self._finish(reason)
+        elif self._usage is not None and not self._began:  # it was we who interrupted it
+            raise _second_call()
         else:
             raise ProviderFailure(Kind.UNAVAILABLE, "Codex gave the answer up.", evidence="codex.turn_interrupted")
 
@@ -182,6 +194,10 @@ class _Breakdown(msgspec.Struct, frozen=True):
     cachedInputTokens: int = 0
     cacheWriteInputTokens: int = 0
     reasoningOutputTokens: int = 0
+
+
+def _second_call() -> ProviderFailure:
+    return garbled("codex.second_call", "The model called a tool that does not exist.")
 
 
 def _text(value: Any) -> str:
