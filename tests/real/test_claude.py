@@ -196,7 +196,7 @@ async def test_sampling_reaches_the_api(api: Upstream, make: Make) -> None:
     )
     assert body["thinking"] == {"type": "disabled"}
     assert body["output_config"] == {"effort": "low"}
-    assert heard.answer.finish.ignored == ("seed",)
+    assert heard.answer.finish.ignored == ("seed", "reasoning_effort")
 
 
 async def test_a_model_without_effort_says_that_it_was_ignored(api: Upstream, make: Make) -> None:
@@ -284,6 +284,7 @@ async def test_a_slow_reader_does_not_give_the_cli_time_to_ask_again(api: Upstre
 FAILURES = [
     ({"mode": "429_plan", "resets_at_s": 1_900_000_000}, Kind.QUOTA_EXHAUSTED, "claude.plan_limit"),
     ({"mode": "429_plan", "claim": "seven_day"}, Kind.QUOTA_EXHAUSTED, "claude.plan_limit"),
+    ({"mode": "429_plan", "claim": "seven_day_opus"}, Kind.QUOTA_EXHAUSTED, "claude.model_limit"),
     ({"mode": "429"}, Kind.RATE_LIMITED, "claude.rate_limit"),
     ({"mode": "529"}, Kind.OVERLOADED, "claude.overloaded"),
     ({"mode": "500"}, Kind.UNAVAILABLE, "claude.upstream"),
