@@ -263,6 +263,17 @@ async def test_a_dead_login_is_logged_out_until_somebody_logs_in_again(
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
 
 
+async def test_an_answer_is_asked_for_with_the_account_that_is_logged_in_now(
+    codex_api: Upstream, make_codex: Make, tmp_path: Path
+) -> None:
+    async with serving(make_codex()) as adapter:
+        await say(adapter, "hi")
+        new = write_login(tmp_path / "login", account="account-2", mark="other")
+        await say(adapter, "hi")
+    seen = {name.lower(): value for name, value in dict(model_calls(codex_api)[-1]["headers"]).items()}
+    assert (seen["authorization"], seen["chatgpt-account-id"]) == (f"Bearer {new}", "account-2")
+
+
 async def test_a_login_that_stays_refused_after_a_refresh_is_logged_out(codex_api: Upstream, make_codex: Make) -> None:
     new = token(mark="renewed")
     codex_api.control(accept="another", refresh=new)
