@@ -344,6 +344,14 @@ async def test_a_login_of_somebody_else_gets_a_server_of_its_own_and_the_old_one
         await until(codex, started=2, recycled=1, lost=0)
 
 
+async def test_a_probe_notices_the_login_of_somebody_else_and_a_warm_server_follows(tmp_path: Path) -> None:
+    async with misbehaving(tmp_path, "", warm=1) as codex:
+        await until(codex, started=1, idle=1)
+        write_login(codex.login, account="account-2", mark="other")
+        await codex.adapter.probe()
+        await until(codex, started=2, idle=1, recycled=1)
+
+
 async def test_a_token_that_was_renewed_leaves_the_server_as_it_is(tmp_path: Path) -> None:
     async with misbehaving(tmp_path, "") as codex:
         await codex.say()

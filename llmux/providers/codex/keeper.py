@@ -119,6 +119,8 @@ class Keeper:
                 self._looked_at = known.stamp  # only a token was refreshed
                 return
         server.retire()
+        if self._place.settings.warm > 0:
+            self._wanted.set()
 
     def _serving(self) -> bool:
         return self._current is not None and self._current.usable
