@@ -207,10 +207,16 @@ async def test_a_model_is_cold_until_it_is_asked_and_the_first_answer_waits_for_
 
 
 async def unload(server: Upstream) -> None:
-    async with Server(server.url, connect_ms_max=5_000).exchange(
-        "POST", "/api/generate", b'{"model":"tiny","keep_alive":0}'
-    ) as exchange:
+    """Ollama says that it unloads, and does it a moment later."""
+    ollama_server = Server(server.url, connect_ms_max=5_000)
+    async with ollama_server.exchange("POST", "/api/generate", b'{"model":"tiny","keep_alive":0}') as exchange:
         assert b'"unload"' in await exchange.whole(65_536)
+    with trio.fail_after(20):
+        while True:
+            async with ollama_server.exchange("GET", "/api/ps") as exchange:
+                if b'"tiny' not in await exchange.whole(65_536):
+                    return
+            await trio.sleep(0.02)
 
 
 async def test_all_answers_go_over_one_connection(adapter):
