@@ -30,21 +30,9 @@ from llmux.failures import ConfigurationWrong, DirectoryInUse
 from llmux.providers.claude import login as claude
 from llmux.providers.codex import program as codex
 from llmux.providers.gemini import program as gemini
+from tests.cli.running import SCRIPTED
 from tests.eventstore.logs import one, opened
 from tests.gateway import GatewayProcess, gateway_process
-
-SCRIPTED = """
-[providers.claude]
-kind = "scripted"
-command = ""
-default_model = "say=hello+you"
-[providers.gemini]
-enabled = false
-[providers.codex]
-enabled = false
-[providers.ollama]
-enabled = false
-"""
 
 
 @pytest.fixture
