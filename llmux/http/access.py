@@ -22,6 +22,7 @@ from llmux.actors.messages import Principal
 from llmux.failures import ClientFailure, ShuttingDown
 from llmux.http.errors import ErrorBody
 from llmux.http.exchange import current
+from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -43,10 +44,11 @@ class Caller(Enum):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """What is known of a route: who may call it, and how its dialect writes errors."""
+    """What is known of a route: who may call it, how its dialect writes errors, and what it takes and gives."""
 
     caller: Caller
     errors: ErrorBody
+    operation: Operation | None = None
 
 
 class Door:
@@ -60,10 +62,18 @@ class Door:
         self.routes: dict[str, Access] = {}
         app.before_request(self._admit)
 
-    def route(self, method: str, rule: str, handler: Handler, caller: Caller, errors: ErrorBody) -> None:
+    def route(
+        self,
+        method: str,
+        rule: str,
+        handler: Handler,
+        caller: Caller,
+        errors: ErrorBody,
+        operation: Operation | None = None,
+    ) -> None:
         """Serves `method rule` with `handler`, for `caller` only."""
         endpoint = f"{method} {rule}"
-        self.routes[endpoint] = Access(caller, errors)
+        self.routes[endpoint] = Access(caller, errors, operation)
         self._app.add_url_rule(rule, endpoint, handler, methods=[method], provide_automatic_options=False)
 
     def errors(self, endpoint: str | None, path: str) -> ErrorBody:

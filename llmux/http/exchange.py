@@ -14,7 +14,9 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llmux.actors.messages import Principal, Wish
 from llmux.failures import ClientFailure
+from llmux.http.bodies import unsupported
 from llmux.http.control import by_owner
+from llmux.prompts import Finish
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
@@ -35,6 +37,8 @@ class Exchange:
         self.system, self.owner = system, owner
         self.principal = Principal(scopes=frozenset())
         self.request: Request | None = None
+        self.ignored: tuple[str, ...] = ()
+        """the wishes that the gateway itself leaves out, as no provider could carry them out"""
         self._id = ""
 
     @property
@@ -50,13 +54,27 @@ class Exchange:
         """Whether an answer is being produced for this exchange."""
         return self.request is not None and not self.request.ended
 
-    def begin(self, wish: Wish) -> "Request":
-        """Hands the wish to the actors. Raises what `System.request` raises."""
+    def begin(self, wish: Wish, ignored: tuple[str, ...] = ()) -> "Request":
+        """Hands the wish to the actors, with what the request's headers add to it.
+
+        `ignored` names what was asked for and no provider can do. Raises ClientFailure for that where the request is strict,
+        and whatever `System.request` raises.
+        """
+        self.ignored = ignored
         if strict():
+            if ignored:
+                names = ", ".join(ignored)
+                raise unsupported(ignored[0], f"No provider can carry out: {names}. (x-llmux-strict is true.)")
             prompt = msgspec.structs.replace(wish.prompt, strict=True)
             wish = msgspec.structs.replace(wish, prompt=prompt)
+        if fresh():
+            wish = msgspec.structs.replace(wish, use_cache=False)
         self.request = self.system.request(wish)
         return self.request
+
+    def ignored_with(self, finish: Finish | None) -> list[str]:
+        """The wishes that were not carried out: what the gateway itself left out, then what the provider could not do."""
+        return list(dict.fromkeys((*self.ignored, *(finish.ignored if finish is not None else ()))))
 
     def end(self) -> None:
         """The client has its answer, or has gone."""
@@ -70,6 +88,11 @@ def strict() -> bool:
     if value not in ("", "true", "false"):
         raise ClientFailure("x-llmux-strict is true or false.", param="x-llmux-strict")
     return value == "true"
+
+
+def fresh() -> bool:
+    """Whether the request wants an answer of its own (`Cache-Control: no-cache`)."""
+    return "no-cache" in request.headers.get("cache-control", "").lower()
 
 
 class ExchangeConnection(TrioASGIHTTPConnection):

@@ -23,7 +23,7 @@ from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded, unsupported
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, iso, json_response
-from llmux.http.streams import DONE, frame, ignored_of, route_headers, stream
+from llmux.http.streams import DONE, EventFrames, frame, route_headers, stream
 from llmux.prompts import Answer, Chunk, Finish, Prompt, Sampling, TextDelta, Usage, user
 
 if TYPE_CHECKING:
@@ -108,11 +108,10 @@ async def _answer(endpoint: str) -> Response:
     request = exchange.begin(wish)
     smart = endpoint == "/api/smart"
     if wish.stream:
-        return await stream(exchange, request, NativeFrames(exchange, request, smart=smart))
+        return await stream(exchange, request, partial(NativeFrames, exchange, request, smart=smart))
     answer = await request.answer()
-    return json_response(
-        _answer_body(exchange, request, answer, smart=smart), headers=route_headers(request, answer.finish)
-    )
+    body = _answer_body(exchange, request, answer, smart=smart)
+    return json_response(body, headers=route_headers(exchange, request, answer.finish))
 
 
 def _answer_body(exchange: Exchange, request: "Request", answer: Answer, *, smart: bool) -> dict[str, Any]:
@@ -130,11 +129,12 @@ def _answer_body(exchange: Exchange, request: "Request", answer: Answer, *, smar
     }
     if smart:
         body |= {"smart": True, "cached": request.source == "cache"}
-    return body | _ignored(answer.finish)
+    return body | _ignored(exchange, answer.finish)
 
 
-def _ignored(finish: Finish) -> dict[str, Any]:
-    return {"ignored": ignored_of(finish)} if finish.ignored else {}
+def _ignored(exchange: Exchange, finish: Finish) -> dict[str, Any]:
+    names = exchange.ignored_with(finish)
+    return {"ignored": names} if names else {}
 
 
 def usage_body(usage: Usage) -> dict[str, int]:
@@ -154,7 +154,7 @@ def error_body(problem: Problem, request_id: str) -> dict[str, Any]:
     return body
 
 
-class NativeFrames:
+class NativeFrames(EventFrames):
     """`{"provider","started"}` (smart only), `{"content","done":false}`…, `{"content":"","done":true,…}`, `[DONE]`."""
 
     def __init__(self, exchange: Exchange, request: "Request", *, smart: bool):
@@ -179,7 +179,7 @@ class NativeFrames:
                 "request_id": self._request.id,
                 "usage": usage_body(finish.usage),
                 "finish_reason": finish.reason,
-                **_ignored(finish),
+                **_ignored(self._exchange, finish),
             }
         )
 

@@ -1,10 +1,11 @@
-"""Server-sent events: the status is true, silence is filled with comments, and what is ready goes out in one write.
+"""Streams: the status is true, silence is filled with keep-alives, and what is ready goes out in one write.
 
 The response's head waits for the first chunk, so that a failure before it gets its own status; but not longer than
-`keep_alive_ms`: then 200 and a comment go out, and a later failure becomes an error frame. A dialect writes the frames.
+`keep_alive_ms`: then 200 and a keep-alive go out, and a later failure becomes an error frame. A dialect writes the frames.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 import trio
@@ -27,7 +28,14 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Frames(Protocol):
-    """How one dialect writes one answer as a stream. Each method returns whole frames, or b"" for nothing to say."""
+    """How one dialect writes one answer as a stream. Each method returns whole frames, or b"" for nothing to say.
+
+    Equal calls give equal bytes: whoever makes it fixes ids and times beforehand.
+    """
+
+    media_type: ClassVar[str]
+    keep_alive: ClassVar[bytes]
+    """what fills a silence: nothing that a client takes for a part of the answer"""
 
     def opening(self) -> bytes:
         """Once, before the first chunk, when the request knows its route."""
@@ -44,35 +52,38 @@ def frame(payload: Any) -> bytes:
     return b"data: " + msgspec.json.encode(payload) + b"\n\n"
 
 
-async def stream(exchange: Exchange, request: "Request", frames: Frames, *, ignored: tuple[str, ...] = ()) -> Response:
+class EventFrames:
+    """What all streams of server-sent events have in common."""
+
+    media_type: ClassVar[str] = "text/event-stream"
+    keep_alive: ClassVar[bytes] = KEEP_ALIVE
+
+
+async def stream(exchange: Exchange, request: "Request", make: Callable[[], Frames]) -> Response:
     """The response that streams the answer of `request`. Raises the failure that comes before the first chunk.
 
-    `ignored` names the wishes that the gateway itself leaves out.
+    `make` makes the frames, as often as they are written.
     """
     keep_alive_s = exchange.system.settings.limits.keep_alive_ms / 1000
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     with trio.move_on_after(keep_alive_s) as waiting:
         await request.started()
     if not waiting.cancelled_caught:
-        headers |= route_headers(request, ignored=ignored)
+        headers |= route_headers(exchange, request)
+    frames = make()
     body = EventStream(exchange, request, frames, keep_alive_s, silent=waiting.cancelled_caught)
-    return Response(body, headers=headers, content_type="text/event-stream")
+    return Response(body, headers=headers, content_type=frames.media_type)
 
 
-def route_headers(request: "Request", finish: Finish | None = None, ignored: tuple[str, ...] = ()) -> dict[str, str]:
+def route_headers(exchange: Exchange, request: "Request", finish: Finish | None = None) -> dict[str, str]:
     """What answered, known once the first chunk is there; and, once all of it is there, which wishes could not be carried out.
 
     A stream's head goes out before that: there, the last frame names them.
     """
     cache = {"cache": "hit", "joined": "joined"}.get(request.source, "miss")
     headers = {"x-llmux-provider": request.provider, "x-llmux-attempts": str(request.attempts), "x-llmux-cache": cache}
-    names = ignored_of(finish, ignored)
+    names = exchange.ignored_with(finish)
     return headers | ({"x-llmux-ignored": ", ".join(names)} if names else {})
-
-
-def ignored_of(finish: Finish | None, ignored: tuple[str, ...] = ()) -> list[str]:
-    """The wishes that were not carried out: what the gateway itself left out, then what the provider could not do."""
-    return list(dict.fromkeys((*ignored, *(finish.ignored if finish is not None else ()))))
 
 
 class EventStream(ResponseBody):
@@ -100,11 +111,11 @@ class EventStream(ResponseBody):
             raise StopAsyncIteration
         if self._silent:
             self._silent = False
-            return KEEP_ALIVE
+            return self._frames.keep_alive
         try:
             with trio.move_on_after(self._keep_alive_s):
                 return await self._ready()
-            return KEEP_ALIVE
+            return self._frames.keep_alive
         except Exception as error:
             self._ended = True
             if not isinstance(error, LLMuxError):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from llmux.actors.messages import Principal, Wish
 from llmux.failures import ClientFailure
-from llmux.http import native, openai_chat
-from llmux.http.openai_messages import Call, ChatMessage, ContentPart, Function, ImageUrl
+from llmux.http import native
+from llmux.http.openai import chat_body
+from llmux.http.openai.messages import Call, ChatMessage, ContentPart, Function, ImageUrl
 from tests.http.served import Reply, gateway, settings_of
 
 DEEP = b"[" * 100_000
@@ -147,7 +148,7 @@ NAMES = {
     for struct in (
         native.Body,
         native.Options,
-        openai_chat.ChatBody,
+        chat_body.ChatBody,
         ChatMessage,
         ContentPart,
         ImageUrl,
@@ -191,7 +192,7 @@ NOWHERE = settings_of(Path("/nowhere"))
 def test_any_json_is_a_wish_or_a_client_failure(value):
     """In both dialects, on every path: no other exception, and what becomes a wish ends with a message of the user."""
     body = json.dumps(value).encode()
-    translations = [lambda: openai_chat.chat_wish_of(body, "/v1/chat/completions", Principal(), NOWHERE).wish]
+    translations = [lambda: chat_body.chat_wish_of(body, "/v1/chat/completions", Principal(), NOWHERE).wish]
     for path in ("/api/smart", "/api/generate", "/codex"):
         translations.append(lambda path=path: native.wish_of(body, path, Principal(), NOWHERE))
     for translate in translations:
@@ -207,7 +208,7 @@ def test_any_json_is_a_wish_or_a_client_failure(value):
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_a_wish_or_a_client_failure(body):
     for translate in (
-        lambda: openai_chat.chat_wish_of(body, "/v1/chat/completions", Principal(), NOWHERE),
+        lambda: chat_body.chat_wish_of(body, "/v1/chat/completions", Principal(), NOWHERE),
         lambda: native.wish_of(body, "/api/smart", Principal(), NOWHERE),
     ):
         with pytest.raises(ClientFailure):

@@ -9,7 +9,7 @@ import pytest
 from llmux.actors.messages import Principal
 from llmux.config import Limits
 from llmux.failures import ClientFailure
-from llmux.http.openai_chat import ChatWish, chat_wish_of
+from llmux.http.openai.chat_body import ChatWish, chat_wish_of
 from llmux.prompts import Image, Message, Text, ToolCall, ToolResult, assistant, user
 from tests.http.served import settings_of
 

@@ -5,18 +5,14 @@ user; neighbours of the same role become one message, their texts a paragraph ap
 fetched. Where there is nothing but system text, that is what the user says.
 """
 
-import base64
-import binascii
-import re
 from collections.abc import Iterable
 
 import msgspec
 
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
+from llmux.http.images import image_in
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult, user
-
-_DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,", re.IGNORECASE)
 
 
 class ImageUrl(msgspec.Struct, frozen=True):
@@ -137,28 +133,9 @@ def _part(part: ContentPart, where: str) -> Part:
         return Text(part.refusal)
     if part.type == "image_url" and part.image_url is not None:
         url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
-        return _image(url, f"{where}.image_url")
+        return image_in(url, f"{where}.image_url")
     if part.type in ("text", "input_text", "refusal", "image_url"):
         raise ClientFailure(f"The part lacks its {part.type}.", param=where)
     raise unsupported(
         f"{where}.type", f"Parts of the type '{printable(part.type, 40)}' are not taken; text and image_url are."
     )
-
-
-def _image(url: str, where: str) -> Image:
-    """An inline image. Raises ClientFailure for every other URL: the gateway fetches nothing on behalf of others."""
-    head = _DATA_URL.match(url)
-    if head is None:
-        raise ClientFailure(
-            "Images must come inline, as data:image/png;base64,… (png, jpeg, gif or webp). URLs are not fetched.",
-            param=where,
-            code="unsupported_image",
-        )
-    data = url[head.end() :]
-    try:
-        content = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        content = b""
-    if not content:
-        raise ClientFailure("The image is not valid base64.", param=where, code="unsupported_image")
-    return Image(head.group(1).lower(), data)

@@ -13,7 +13,7 @@ from llmux.actors.messages import Principal, Wish
 from llmux.config import Limits, Settings
 from llmux.failures import ClientFailure
 from llmux.http.bodies import check_count, check_depth, decoded, unsupported
-from llmux.http.openai_messages import ChatMessage, conversation_of
+from llmux.http.openai.messages import ChatMessage, conversation_of
 from llmux.prompts import Prompt, Sampling
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -90,9 +90,7 @@ _IGNORED = (
 )
 
 
-def chat_wish_of(
-    body: bytes, endpoint: str, principal: Principal, settings: Settings, *, use_cache: bool = True
-) -> ChatWish:
+def chat_wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings) -> ChatWish:
     """What the body of a request asks for. Without `model` it is for the default provider. Raises ClientFailure."""
     chat = decoded(body, ChatBody)
     _refuse(chat)
@@ -103,7 +101,6 @@ def chat_wish_of(
         provider="" if chat.model else settings.default_provider,
         model=chat.model or "",
         stream=bool(chat.stream),
-        use_cache=use_cache,
     )
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
     return ChatWish(wish, include_usage, tuple(name for name in _IGNORED if getattr(chat, name)))
