@@ -96,6 +96,7 @@ lock: $(CACHE)/venv-lock/.installed ## write the Python lock files anew (LOCK_AR
 	$(COMPILE) pyproject.toml --extra test --constraint requirements.lock --output-file requirements-test.lock
 	$(COMPILE) pyproject.toml --group bench --constraint requirements-test.lock --output-file requirements-bench.lock
 	$(COMPILE) --group build --constraint requirements-test.lock --output-file requirements-build.lock
+	$(COMPILE) --group clients --output-file tests/clients/requirements.lock
 	$(COMPILE) --group node --constraint requirements-test.lock --output-file deploy/clis/node.lock
 	$(COMPILE) --group ollama --no-deps --output-file tests/upstreams/ollama-wheels.lock
 
