@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from quart import Response
 
-from llmux.actors.archiver import ArchiveLog
+from llmux.actors.archiver import Archived, ArchiveLog
 from llmux.failures import ClientFailure
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import current, json_response
 from llmux.http.native import error_body
+from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -38,6 +39,9 @@ def register(door: Door, system: "System") -> None:
         if what.before == "":
             raise ClientFailure("before: say how far, such as 30d.", param="before")
         command = ArchiveLog(str(what.before), principal=current().principal.id)
-        return json_response(msgspec.to_builtins(await system.archiver.ask(command)))
+        return json_response(await system.archiver.ask(command))
 
-    door.route("POST", ARCHIVE, archive, Caller.ADMIN, error_body)
+    door.route("POST", ARCHIVE, archive, Caller.ADMIN, error_body, OPERATION)
+
+
+OPERATION = Operation("Move old events into archives", tag="Log", body=What, answer=Archived, failures=(409, 504, 507))

@@ -6,7 +6,7 @@
 `before` is ms since 1970. A deletion is answered when the text is in no file any more and the log says that it was forgotten.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from quart import Response
@@ -18,6 +18,8 @@ from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import current, iso, json_response
 from llmux.http.native import error_body
+from llmux.http.operations import Operation, Parameter
+from llmux.prompts import Prompt, ToolCall
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -33,6 +35,27 @@ class What(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: int | None = None
 
 
+class Kept(msgspec.Struct, frozen=True, rename="camel"):
+    """The text of a request; it is deleted after `until`. `finish` is "" and `code` says why where it did not end well."""
+
+    request: str
+    key: str
+    recorded_at: str
+    until: str
+    finish: str
+    code: str
+    prompt: Prompt
+    answer: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """How many texts were deleted."""
+
+    forgotten: int
+
+
 def register(door: Door, system: "System") -> None:
     """Opens both routes."""
 
@@ -44,24 +67,34 @@ def register(door: Door, system: "System") -> None:
                 status=404,
                 code="no_content",
             )
-        body: dict[str, Any] = {
-            "request": content.request,
-            "key": content.key,
-            "recordedAt": iso(content.recorded_at),
-            "until": iso(content.until),
-            "finish": content.finish,
-            "code": content.code,
-            "prompt": content.text.prompt,
-            "answer": content.text.answer,
-            "reasoning": content.text.reasoning,
-            "toolCalls": content.text.tool_calls,
-        }
+        body = Kept(
+            request=content.request,
+            key=content.key,
+            recorded_at=iso(content.recorded_at),
+            until=iso(content.until),
+            finish=content.finish,
+            code=content.code,
+            prompt=content.text.prompt,
+            answer=content.text.answer,
+            reasoning=content.text.reasoning,
+            tool_calls=content.text.tool_calls,
+        )
         return json_response(body, headers={"cache-control": "no-store"})
 
     async def forget() -> Response:
         what = decoded(await body_bytes(), What)
         which = Forget(what.request, what.key, what.before, principal=current().principal.id)
-        return json_response({"forgotten": await system.content.forget(which)})
+        return json_response(Forgotten(await system.content.forget(which)))
 
-    door.route("GET", "/admin/requests/<id>/content", show, Caller.ADMIN, error_body)
-    door.route("POST", FORGET, forget, Caller.ADMIN, error_body)
+    door.route("GET", "/admin/requests/<id>/content", show, Caller.ADMIN, error_body, SHOW)
+    door.route("POST", FORGET, forget, Caller.ADMIN, error_body, FORGETTING)
+
+
+SHOW = Operation(
+    "The kept text of a request",
+    tag="Content",
+    answer=Kept,
+    parameters=(Parameter("id", "path", "The id of a request"),),
+    failures=(404,),
+)
+FORGETTING = Operation("Delete kept texts", tag="Content", body=What, answer=Forgotten, failures=(404, 504))

@@ -10,18 +10,20 @@ type may be given more than once. With `Accept: text/event-stream` it is a live 
 names and nobody knows is a 400.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from quart import Response, request
 
-from llmux.actors.history import PAGE_EVENTS_MAX, Wanted, known_types
+from llmux.actors.history import PAGE_EVENTS_MAX, LogHead, State, Wanted, known_types
 from llmux.actors.moments import time_of
-from llmux.actors.stories import plain_event
+from llmux.actors.stories import Story, plain_event
 from llmux.failures import ClientFailure, printable
 from llmux.http.access import Caller, Door
 from llmux.http.exchange import current, json_response
 from llmux.http.feed import LogFrames, feed_response
 from llmux.http.native import error_body
+from llmux.http.operations import Operation, Parameter
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -34,6 +36,15 @@ _FILTERS = frozenset({"stream", "type", "principal", "request", "from"})
 _PAGED = frozenset({"after", "until", "to", "limit", "order"})
 _SEVERAL = frozenset({"stream", "type"})
 _NO_STORE = {"cache-control": "no-store"}
+
+
+class Events(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of the log. `next` is where the next page begins: its `after`, or its `until` where the newest come first."""
+
+    events: list[dict[str, Any]]
+    next: int | None
+    head: int
+    archived_through: int
 
 
 def register(door: Door, system: "System") -> None:
@@ -53,13 +64,8 @@ def register(door: Door, system: "System") -> None:
         until = _number("until") if "until" in request.args else None
         wanted, after = await _wanted(system), _number("after")
         page = await history.page(wanted, after=after, until=until, limit=limit, newest_first=newest_first)
-        body = {
-            "events": [plain_event(event) for event in page.events],
-            "next": page.next,
-            "head": page.head,
-            "archivedThrough": page.archived_through,
-        }
-        return json_response(body, headers=_NO_STORE)
+        told = [plain_event(event) for event in page.events]
+        return json_response(Events(told, page.next, page.head, page.archived_through), headers=_NO_STORE)
 
     async def follow() -> Response:
         _known(_FILTERS | {"after"}, live=True)
@@ -75,10 +81,45 @@ def register(door: Door, system: "System") -> None:
         _known(frozenset({"at", "actor"}))
         return json_response(await history.state(_text("at"), _text("actor")), headers=_NO_STORE)
 
-    door.route("GET", "/admin/log/head", head, Caller.ADMIN, error_body)
-    door.route("GET", "/admin/events", events, Caller.ADMIN, error_body)
-    door.route("GET", "/admin/requests/<id>", story, Caller.ADMIN, error_body)
-    door.route("GET", "/admin/state", state, Caller.ADMIN, error_body)
+    door.route("GET", "/admin/log/head", head, Caller.ADMIN, error_body, HEAD)
+    door.route("GET", "/admin/events", events, Caller.ADMIN, error_body, EVENTS)
+    door.route("GET", "/admin/requests/<id>", story, Caller.ADMIN, error_body, STORY)
+    door.route("GET", "/admin/state", state, Caller.ADMIN, error_body, STATE)
+
+
+_ID = Parameter("id", "path", "The id of a request, as x-request-id tells it")
+HEAD = Operation("The end of the log and its size", tag="Log", answer=LogHead)
+EVENTS = Operation(
+    "Events of the log, page by page or live",
+    tag="Log",
+    description="With `Accept: text/event-stream` it is a live feed, which begins behind `Last-Event-ID` or `after`.",
+    answer=Events,
+    frame=dict[str, Any],
+    failures=(404, 409, 429),
+    parameters=(
+        Parameter("after", "query", "Only events behind this position", int),
+        Parameter("until", "query", "Only events up to this position", int),
+        Parameter("from", "query", "Only events recorded since this time"),
+        Parameter("to", "query", "Only events recorded before this time"),
+        Parameter("limit", "query", "How many", Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)]),
+        Parameter("stream", "query", "Only of this stream; can be given more than once"),
+        Parameter("type", "query", "Only of this type; can be given more than once"),
+        Parameter("principal", "query", "Only those of this key"),
+        Parameter("request", "query", "Only those of this request"),
+        Parameter("order", "query", "The newest come first with desc", Literal["asc", "desc"]),
+    ),
+)
+STORY = Operation("What became of a request", tag="Log", answer=Story, parameters=(_ID,), failures=(404, 409))
+STATE = Operation(
+    "The whole state, now or at any moment",
+    tag="Log",
+    answer=State,
+    failures=(404, 409),
+    parameters=(
+        Parameter("at", "query", "A position, or a time"),
+        Parameter("actor", "query", "Only the facts of this actor"),
+    ),
+)
 
 
 # --- what the query says --------------------------------------------------------------------------------------------
