@@ -18,7 +18,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run demo test torture bench lint types clis ollama lock lock-clis clean help python
+.PHONY: run demo test torture bench lint types clis ollama clients lock lock-clis lock-clients clean help python
 
 run: $(RUN)/.installed ## start the gateway (SERVE_ARGS="..." goes to `llmux serve`)
 	@exec $(RUN)/bin/llmux serve $(SERVE_ARGS)
@@ -27,7 +27,7 @@ demo: $(RUN)/.installed ## show the gateway at work without any login
 	@exec $(RUN)/bin/llmux demo
 
 # pytest comes last and has the last word: who reads the output finds its summary in the closing line.
-test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
+test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp $(CACHE)/clients.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
 	@exec $(TEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 # What `make test` does to the log and to the command-line tools in a minute, at length and with another seed each time; the
@@ -75,10 +75,15 @@ python:
 
 clis: $(CACHE)/clis.stamp ## the real command-line tools for tests, into .cache/clis
 ollama: $(CACHE)/ollama.stamp ## a real Ollama for tests, into .cache/ollama
+clients: $(CACHE)/clients.stamp ## the client programs of others for tests, into .cache/clients
 
-# Both programs look for themselves whether anything has changed; the stamps only spare their start.
-$(CACHE)/clis.stamp: deploy/clis/package.json deploy/clis/package-lock.json deploy/clis/.npmrc tests/clis.py $(TEST)/.installed
+# These programs look for themselves whether anything has changed; the stamps only spare their start.
+$(CACHE)/clis.stamp: deploy/clis/package.json deploy/clis/package-lock.json deploy/clis/.npmrc tests/clis.py tests/npm.py $(TEST)/.installed
 	@$(TEST)/bin/python -m tests.clis
+	@touch $@
+
+$(CACHE)/clients.stamp: tests/clients/requirements.lock $(wildcard tests/clients/node/*.json) tests/clients/node/.npmrc tests/clients/install.py $(TEST)/.installed
+	@$(TEST)/bin/python -m tests.clients.install
 	@touch $@
 
 $(CACHE)/ollama.stamp: $(wildcard tests/upstreams/*ollama*.py tests/upstreams/tiny_model.py) tests/upstreams/ollama-wheels.lock $(TEST)/.installed
@@ -108,9 +113,12 @@ $(CACHE)/venv-lock/.installed: Makefile | python
 lock-clis: $(TEST)/.installed ## write deploy/clis/package-lock.json anew, after a change of package.json
 	@$(TEST)/bin/python -m tests.clis lock
 
+lock-clients: $(TEST)/.installed ## write tests/clients/node/package-lock.json anew, after a change of package.json
+	@$(TEST)/bin/python -m tests.clients.install lock
+
 clean: ## remove everything that make has installed or built
 	rm -rf $(RUN) $(TEST) $(BENCH) $(CACHE) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22

