@@ -217,7 +217,7 @@ async def test_a_skipped_event_stays_skipped_in_its_archive(tmp_path, virtual_ti
     async with open_journal(settings, clock) as journal:
         await journal.append(NewEvent("cache", CacheCleared(entries=1), clock.new_id()))
         with monkeypatch.context() as newer:
-            newer.setitem(events._NAMES, FromTheFuture, "FromTheFuture")
+            newer.setitem(events.catalogue._NAMES, FromTheFuture, "FromTheFuture")
             await journal.store.append([Append((NewEvent("future", FromTheFuture(), clock.new_id()),))])
     with pytest.raises(UnknownEvent):
         async with open_journal(settings, clock):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from llmux import events
 from llmux.actors.facts import EMPTY, evolve, load, plain
 from llmux.actors.snapshots import encoded, json_of
-from llmux.events import RecordedEvent, UnknownEvent, canonical, type_of
+from llmux.events import RecordedEvent, canonical, type_of
+from llmux.failures import UnknownEvent
 from llmux.prompts import Usage
 
 _names = st.sampled_from(["alpha", "beta"])

@@ -25,11 +25,11 @@ def the_future() -> Iterator[type[events.Event]]:
         schema = 3
         what: str
 
-    events._NAMES[FromTheFuture] = "FromTheFuture"
+    events.catalogue._NAMES[FromTheFuture] = "FromTheFuture"
     try:
         yield FromTheFuture
     finally:
-        del events._NAMES[FromTheFuture]
+        del events.catalogue._NAMES[FromTheFuture]
 
 
 def log_with_the_unknown(directory: Path, unknown: int = 1) -> Path:

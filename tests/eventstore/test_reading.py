@@ -8,10 +8,10 @@ import trio
 
 from llmux.clock import SeededClock
 from llmux.config import Limits
-from llmux.events import CacheCleared, KeyRevoked, NewEvent, UnknownEvent
+from llmux.events import CacheCleared, KeyRevoked, NewEvent
 from llmux.eventstore import EMPTY, Append, open_reader, open_store, verify
 from llmux.eventstore.chain import hash_of
-from llmux.failures import LogDamaged, SchemaUnknown, StoreFailure
+from llmux.failures import LogDamaged, SchemaUnknown, StoreFailure, UnknownEvent
 from llmux.migrations import upgrade
 from tests.eventstore.logs import CLOCK, foreign, one, opened, whole, written
 
