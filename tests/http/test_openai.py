@@ -17,12 +17,12 @@ async def test_a_completion_has_openais_fields_and_real_usage(door):
     assert body["model"] == "say=hello+from+claude"
     (choice,) = body["choices"]
     assert (choice["index"], choice["finish_reason"]) == (0, "stop")
-    assert choice["message"] == {"role": "assistant", "content": "hello from claude"}
+    assert choice["message"] == {"role": "assistant", "content": "hello from claude", "refusal": None}
     assert body["usage"] == {
         "prompt_tokens": 1,
         "completion_tokens": 3,
         "total_tokens": 4,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
