@@ -4,6 +4,7 @@ The list holds each name once: `auto` first, then the aliases, then the models. 
 provider takes without listing them are not in it, but each has its page.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -69,17 +70,12 @@ def _model(id: str, world: "World", created: int) -> Model:
 
 
 def _listed(system: "System", created: int) -> list[Model]:
-    """`auto`, the aliases that lead somewhere, and the models; of two with one name, the one that is asked by it."""
-    world = system.world()
-    listed = {CHOSEN: _model(CHOSEN, world, created)}
-    for alias in system.settings.aliases:
-        try:
-            listed.setdefault(alias, _model(alias, world, created))
-        except ModelUnknown:
-            continue
-    for entry in system.models():
-        listed.setdefault(entry.id, Model(entry.id, created, entry.provider, entry.id))
-    return list(listed.values())
+    """`auto`, the aliases and the models, each once, and only what leads somewhere when it is asked for by this name."""
+    world, listed = system.world(), []
+    for id in dict.fromkeys((CHOSEN, *system.settings.aliases, *(entry.id for entry in system.models()))):
+        with suppress(ModelUnknown):
+            listed.append(_model(id, world, created))
+    return listed
 
 
 LIST = Operation("Every model that can be asked for by name", tag="OpenAI", answer=Models)
