@@ -96,6 +96,7 @@ class ChatFrames(EventFrames):
                 return self._frame(Delta(tool_calls=(call_delta_of(chunk),)))
             case Finish():
                 return self._end(chunk)
+        return b""
 
     def _frame(self, delta: Delta, finish: Finish | None = None) -> bytes:
         choice = ChunkChoice(0, delta, finish_reason=finish.reason if finish is not None else None)
