@@ -33,7 +33,7 @@ def named(name: str, world: World) -> Named:
         raise
     except ClientFailure:  # a provider, and no model
         raise ModelUnknown(name, known_models(world)) from None
-    if name in SMART:
+    if not name or name in SMART:
         return Named("", "")
     ways = {way.provider: way.model for way in routing.candidates}
     ways |= {way.provider: way.model for way in routing.excluded}

@@ -21,7 +21,7 @@ from llmux.prompts import Prompt
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
-    """The schema that the answer must follow. A `description` is told to the model; `strict` makes no difference: it always is."""
+    """The schema that the answer must follow, `strict` or not. A `description` is told to the model, a `name` means nothing."""
 
     schema: dict[str, Any] | None = None
     name: str | None = None
