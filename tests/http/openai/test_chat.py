@@ -1,5 +1,13 @@
 """Chat completions as their clients read them."""
 
+from llmux.actors.messages import Principal, Wish
+from llmux.failures import ClientFailure
+from llmux.http.errors import problem_of
+from llmux.http.exchange import Exchange
+from llmux.http.openai.chat import ChatFrames
+from llmux.http.openai.completions import TextFrames
+from llmux.prompts import Chunk, Prompt, user
+
 HI = [{"role": "user", "content": "hi"}]
 
 
@@ -124,3 +132,21 @@ async def test_a_strict_request_is_refused_where_a_wish_would_be_left_out(door):
 async def test_strictness_is_true_or_false(door):
     reply = await door.post("/v1/chat/completions", {"model": "auto", "messages": HI}, {"x-llmux-strict": "maybe"})
     assert (reply.status, reply.json["error"]["param"]) == (400, "x-llmux-strict")
+
+
+async def test_the_frames_of_a_stream_can_be_made_again_byte_for_byte(door):
+    """A client that lost its connection reads on from frames that are made anew."""
+    exchange = Exchange(door.system)
+    prompt = Prompt(messages=(user("hi"),))
+    wish = Wish(prompt, Principal(), "/v1/chat/completions", model="reason=hm,say=one+two", stream=True)
+    with door.system.request(wish) as request:
+        chunks: list[Chunk] = []
+        while more := await request.receive():
+            chunks += more
+    for frames in (ChatFrames, TextFrames):
+        first, second = (frames(exchange, request, 1_795_779_108, with_usage=True) for _ in range(2))
+        made = first.opening() + b"".join(map(first.chunk, chunks))
+        assert made == second.opening() + b"".join(map(second.chunk, chunks))
+        assert made.endswith(b"data: [DONE]\n\n")
+        problem = problem_of(ClientFailure("no"), 0)
+        assert first.failure(problem) == second.failure(problem)

@@ -240,30 +240,6 @@ def test_the_greatest_effort_is_not_told_apart_from_the_next_and_says_so():
     assert asked(HI, reasoning_effort="xhigh").ignored == ()
 
 
-def test_names_of_participants_and_the_detail_of_images_are_left_out_and_reported():
-    assert asked([says("user", "hi", name="ann")]).ignored == ("messages.name",)
-    calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    history = [*HI, says("assistant", None, tool_calls=calls), says("tool", "42", tool_call_id="c1", name="f")]
-    assert asked(history).ignored == (), "a tool is known by its call"
-    for detail, ignored in (("high", ("image_url.detail",)), ("auto", ())):
-        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": detail}}
-        assert asked([says("user", [image])]).ignored == ignored
-
-
-def test_a_refusal_is_what_the_assistant_said():
-    said = says("assistant", None, refusal="I cannot.")
-    assert prompt([*HI, said, says("user", "why?")]).messages[1] == assistant("I cannot.")
-    parts = [{"type": "refusal", "refusal": "I cannot."}]
-    assert prompt([*HI, says("assistant", parts), says("user", "why?")]).messages[1] == assistant("I cannot.")
-
-
-def test_the_answer_of_an_earlier_request_can_be_sent_back_as_it_came():
-    answer = {"role": "assistant", "content": "ho", "refusal": None, "reasoning_content": "hm", "audio": None}
-    more = {"tool_calls": None, "function_call": None, "annotations": None}
-    got = asked([*HI, {**answer, **more}, says("user", "he")])
-    assert (got.wish.prompt.messages, got.ignored) == ((user("hi"), assistant("ho"), user("he")), ())
-
-
 def test_response_formats():
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     assert prompt(HI, response_format={"type": "text"}).json_schema is None
