@@ -202,14 +202,24 @@ class Excluded(msgspec.Struct, frozen=True):
     until: int | None = None
 
 
+CANNOT_EMBED = "cannot_embed"
+"""why a provider is left out that makes no vectors"""
+
+
 class NoRoute(GatewayFailure):
-    """No provider can take the prompt now. `excluded` says why, one by one."""
+    """No provider can take the prompt now. `excluded` says why, one by one.
+
+    Status and code are those of a kind of failure when it is the reason of all that could answer at all.
+    """
 
     code = "no_provider_available"
 
     def __init__(self, excluded: tuple[Excluded, ...], now: int):
         self.excluded = excluded
         reasons = {entry.reason for entry in excluded}
+        if reasons == {CANNOT_EMBED}:  # it will not be otherwise later
+            reasons = {Kind.UNSUPPORTED.value}
+        reasons.discard(CANNOT_EMBED)
         if len(reasons) == 1 and (reason := reasons.pop()) in set(Kind):  # all for the same reason: then say that one
             self.status, self.code = POLICIES[Kind(reason)].status, POLICIES[Kind(reason)].code
         ends = [entry.until for entry in excluded if entry.until is not None]

@@ -1,5 +1,6 @@
 """The canonical middle: what HTTP dialects translate to and providers translate from. Pure values, no behaviour of either side."""
 
+import struct
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -78,8 +79,21 @@ class Sampling(msgspec.Struct, frozen=True):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
 
 
+class Embedding(msgspec.Struct, frozen=True):
+    """Texts whose vectors are asked for, at least one. None of `dimensions` means: as many as the model makes.
+
+    `truncate`: of a text that is longer than the model takes in, the beginning counts; otherwise it is refused.
+    """
+
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+    truncate: bool = True
+
+
 class Prompt(msgspec.Struct, frozen=True):
-    """A whole request to a model, in no dialect. It ends with a message of the role `user`.
+    """A whole request to a model, in no dialect. It ends with a message of the role `user`, or it is an `embedding`.
+
+    With an `embedding` there are no messages, and the answer is `Vectors`; only some kinds of provider make them.
 
     `json_schema` asks for an answer that is JSON of that schema; an empty mapping asks for any JSON object. `strict`: a
     provider that cannot carry out every wish in here refuses, instead of leaving some out and saying which.
@@ -92,6 +106,7 @@ class Prompt(msgspec.Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     strict: bool = False
+    embedding: Embedding | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,6 +150,15 @@ class ToolCallDelta(msgspec.Struct, frozen=True, tag="tool_call"):
     arguments: str = ""
 
 
+class Vectors(msgspec.Struct, frozen=True, tag="vectors"):
+    """The vectors of the next texts of an `Embedding`, one each, in the order of the texts. Never empty.
+
+    A vector is its numbers as 32-bit floats, little end first: what models compute, in 4 bytes a number.
+    """
+
+    values: tuple[bytes, ...]
+
+
 class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """The last chunk of every good answer: exactly one, and nothing after it.
 
@@ -148,7 +172,7 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
     ignored: tuple[str, ...] = ()
 
 
-Chunk = TextDelta | ReasoningDelta | ToolCallDelta | Finish
+Chunk = TextDelta | ReasoningDelta | ToolCallDelta | Vectors | Finish
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -158,6 +182,22 @@ class Answer(msgspec.Struct, frozen=True):
     finish: Finish
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    vectors: tuple[bytes, ...] = ()
+
+
+def packed(numbers: "list[float]") -> bytes:
+    """A vector as `Vectors` carries it. Raises OverflowError for a number that 32 bits cannot hold."""
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def numbers_of(vector: bytes) -> tuple[float, ...]:
+    """The numbers of a vector of `Vectors`."""
+    return struct.unpack(f"<{len(vector) // 4}f", vector)
+
+
+def embed(*inputs: str, dimensions: int | None = None, truncate: bool = True) -> Prompt:
+    """A prompt that asks for the vectors of these texts."""
+    return Prompt(messages=(), embedding=Embedding(inputs, dimensions, truncate))
 
 
 def user(text: str) -> Message:
@@ -183,6 +223,7 @@ def answer_of(chunks: "tuple[Chunk, ...] | list[Chunk]") -> Answer:
         text="".join(chunk.text for chunk in chunks if isinstance(chunk, TextDelta)),
         reasoning="".join(chunk.text for chunk in chunks if isinstance(chunk, ReasoningDelta)),
         tool_calls=tuple(calls[index] for index in sorted(calls)),
+        vectors=tuple(vector for chunk in chunks if isinstance(chunk, Vectors) for vector in chunk.values),
         finish=chunks[-1],
     )
 
@@ -190,6 +231,8 @@ def answer_of(chunks: "tuple[Chunk, ...] | list[Chunk]") -> Answer:
 def size_bytes(prompt: Prompt) -> int:
     """How large the prompt's own content is, in bytes of UTF-8 (images count as their base64 text)."""
     total = len(prompt.system.encode("utf-8", "replace"))
+    if prompt.embedding is not None:
+        total += sum(len(text.encode("utf-8", "replace")) for text in prompt.embedding.inputs)
     for message in prompt.messages:
         for part in message.parts:
             if isinstance(part, Text):

@@ -9,7 +9,7 @@ from llmux.actors.journal import Journal
 from llmux.clock import Clock
 from llmux.config import Settings
 from llmux.events import CacheCleared, NewEvent
-from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, ToolCallDelta
+from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Vectors
 
 
 class CachedAnswer(msgspec.Struct, frozen=True):
@@ -111,5 +111,7 @@ def _size(chunk: Chunk) -> int:
             return 64 + len(text.encode("utf-8", "replace"))
         case ToolCallDelta():
             return 128 + len(chunk.arguments.encode("utf-8", "replace"))
+        case Vectors(values):
+            return 64 + sum(len(vector) + 48 for vector in values)
         case Finish():
             return 256

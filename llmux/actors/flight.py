@@ -33,7 +33,7 @@ from llmux.failures import (
     ShuttingDown,
 )
 from llmux.logs import report
-from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage
+from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage, Vectors
 
 
 class Flight:
@@ -266,6 +266,8 @@ class Flight:
     def _pass_on(self, chunk: Chunk) -> None:
         if isinstance(chunk, TextDelta | ReasoningDelta):
             self._bytes += len(chunk.text)
+        elif isinstance(chunk, Vectors):
+            self._bytes += sum(map(len, chunk.values))
         if self._bytes > self._crew.settings.limits.answer_bytes_max:
             raise ProviderFailure(
                 Kind.GARBLED, "The answer is longer than is allowed.", evidence="gateway.answer_bound"

@@ -12,7 +12,7 @@ from llmux.actors.facts.providers import account_key
 from llmux.actors.facts.quotas import ACCOUNT_WIDE, lasts, quota_key, rest_of
 from llmux.actors.messages import Wish
 from llmux.config import SMART, ProviderSettings, Settings
-from llmux.failures import ClientFailure, Excluded, ModelUnknown
+from llmux.failures import CANNOT_EMBED, ClientFailure, Excluded, ModelUnknown
 
 DRAW_BELOW = 1 << 53
 """draws are integers below this, which every JSON reader keeps exactly"""
@@ -66,7 +66,7 @@ def route(wish: Wish, world: World, draw: int) -> Routing:
     eligible: list[Route] = []
     excluded: list[Excluded] = []
     for entry in wanted:
-        reason = exclusion_of(entry, world)
+        reason = _unable(entry, wish, world) or exclusion_of(entry, world)
         if reason is None:
             eligible.append(entry)
         else:
@@ -172,6 +172,14 @@ def known_models(world: World, only: str = "") -> tuple[str, ...]:
                 standing = world.standings.get(account_key(name, account.name))
                 names.update(dict.fromkeys(standing.models if standing is not None else ()))
     return tuple(filter(None, names))
+
+
+def _unable(entry: Route, wish: Wish, world: World) -> Excluded | None:
+    """Why this route can never answer such a wish, or None when it can."""
+    if wish.prompt.embedding is None or world.settings.providers[entry.provider].embeds:
+        return None
+    sentence = "It makes no embeddings; ask for a model of Ollama."
+    return Excluded(entry.provider, entry.account, entry.model, CANNOT_EMBED, sentence)
 
 
 def exclusion_of(entry: Route, world: World) -> Excluded | None:

@@ -12,6 +12,8 @@ from llmux.failures import ProviderUnknown
 KINDS = ("claude", "gemini", "codex", "ollama", "scripted")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@=,+\[\]-]{0,199}")
+EMBEDDING_KINDS = frozenset({"ollama", "scripted"})
+"""the kinds of provider that make vectors of texts"""
 SMART = frozenset({"auto", "smart"})
 
 
@@ -55,6 +57,11 @@ class ProviderSettings(Struct, frozen=True):
     first_byte_ms_max: int = 60_000
     idle_ms_max: int = 60_000
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors of texts."""
+        return self.kind in EMBEDDING_KINDS
+
 
 class Limits(Struct, frozen=True):
     """What is bounded, and how far. Every queue, body, wait and file of the gateway has its line here."""
@@ -65,6 +72,8 @@ class Limits(Struct, frozen=True):
     messages_max: int = 2_000
     json_depth_max: int = 64
     stop_sequences_max: int = 16
+    embedding_inputs_max: int = 2_048
+    """texts whose vectors one request may ask for"""
     connections_max: int = 2_000
     control_connections_max: int = 64
     """at the control socket, which stays open to its owner when all others are taken"""

@@ -63,6 +63,7 @@ class Problem(msgspec.Struct, frozen=True):
         headers = {}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(self.retry_after_s)
+            headers["retry-after-ms"] = str(max(1, self.retry_after_ms or 0))
         if self.hopeless:
             headers["x-should-retry"] = "false"
         if self.status == 401:

@@ -10,6 +10,7 @@ An adapter knows one provider's wire and nothing of actors, routing, HTTP or the
 The contract, checked by tests/contracts for all adapters alike:
 
 * `answer` emits the chunks of exactly one answer, in order, and the last one is the only `Finish`. It then returns.
+  A prompt that is an `embedding` is answered with `Vectors`, or refused (UNSUPPORTED) before any work.
 * A bad end is a `ProviderFailure`, raised from `answer`; nothing else may leave it. What was emitted before stays emitted.
 * Error texts, empty answers and cut answers are failures, never chunks.
 * Cancelling `answer` at any point stops the provider's work for it (process group or connection gone) within a second, and
@@ -115,6 +116,12 @@ def refuse_if_strict(prompt: Prompt, ignored: tuple[str, ...]) -> None:
         raise ProviderFailure(
             Kind.UNSUPPORTED, f"It cannot carry out: {', '.join(ignored)}.", evidence="gateway.strict"
         )
+
+
+def refuse_embedding(prompt: Prompt) -> None:
+    """Raises ProviderFailure (UNSUPPORTED) when vectors are asked for. For adapters of providers that make none."""
+    if prompt.embedding is not None:
+        raise ProviderFailure(Kind.UNSUPPORTED, "It makes no embeddings.", evidence="gateway.no_embeddings")
 
 
 class Adapter(Protocol):

@@ -1,4 +1,4 @@
-"""A local Ollama server: native chat over kept-alive connections, one line of JSON per piece of the answer.
+"""A local Ollama server: native chat over kept-alive connections, one line of JSON per piece of the answer; and embeddings.
 
 Success is a line with `done: true`; whatever else ends a stream is a failure. An empty answer is one too, unless the prompt's
 own `max_tokens` or stop sequences explain it.
@@ -21,8 +21,9 @@ import msgspec
 import trio
 
 from llmux.failures import Kind, ProviderFailure, printable
-from llmux.prompts import Finish, ReasoningDelta, TextDelta, Usage
+from llmux.prompts import Embedding, Finish, ReasoningDelta, TextDelta, Usage
 from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics, refuse_if_strict
+from llmux.providers.ollama_embedding import BYTES_PER_NUMBER_MAX, embed_request, read_embeddings
 from llmux.providers.ollama_http import Exchange, Lost, Server, TooLong
 from llmux.providers.ollama_wire import (
     UNREADABLE,
@@ -116,15 +117,14 @@ class OllamaAdapter:
             self._busy -= 1
 
     async def _answer(self, call: Call, emit: Emit) -> None:
+        if call.prompt.embedding is not None:
+            await self._embed(call, call.prompt.embedding, emit)
+            return
         facts = await self._facts_of(call.upstream_model)
         body, ignored = chat_request(call.prompt, call.upstream_model, facts)
         refuse_if_strict(call.prompt, ignored)
         async with AsyncExitStack() as stack:
-            begun = stack.enter_async_context(self._server.exchange("POST", "/api/chat", body))
-            exchange = await self._patiently(begun, call.upstream_model)
-            if exchange.status != 200:
-                text = await exchange.whole(ERROR_BYTES_MAX)
-                raise failure_of(exchange.status, text, call.upstream_model, exchange.headers.get("retry-after", ""))
+            exchange = await self._begin(stack, "/api/chat", body, call.upstream_model)
             last = await self._pass_on(exchange, call, emit)
             if prompt_was_cut(call.prompt, last.prompt_eval_count, facts):
                 raise ProviderFailure(
@@ -138,6 +138,23 @@ class OllamaAdapter:
             with trio.move_on_after(REST_SECONDS_MAX):  # so that the connection can be used again
                 while await exchange.more() is not None:
                     pass
+
+    async def _embed(self, call: Call, wanted: Embedding, emit: Emit) -> None:
+        body = embed_request(wanted, call.upstream_model)
+        async with AsyncExitStack() as stack:
+            exchange = await self._begin(stack, "/api/embed", body, call.upstream_model)
+            answer = await exchange.whole(self._limits.answer_bytes_max // 4 * BYTES_PER_NUMBER_MAX)
+            for chunk in read_embeddings(answer, wanted, call.upstream_model):
+                await emit(chunk)
+
+    async def _begin(self, stack: AsyncExitStack, path: str, body: bytes, model: str) -> Exchange:
+        """The exchange, opened on the stack, once its answer has begun well. Raises ProviderFailure, and Lost."""
+        begun = stack.enter_async_context(self._server.exchange("POST", path, body))
+        exchange = await self._patiently(begun, model)
+        if exchange.status != 200:
+            text = await exchange.whole(ERROR_BYTES_MAX)
+            raise failure_of(exchange.status, text, model, exchange.headers.get("retry-after", ""))
+        return exchange
 
     async def _patiently(self, begun: Awaitable[Exchange], model: str) -> Exchange:
         """Waits for the answer to begin, as long as a model that has to be loaded, or one that need not, may take."""

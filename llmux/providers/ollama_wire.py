@@ -228,7 +228,7 @@ def _failed_in_stream(error: Any) -> ProviderFailure:
 
 
 def failure_of(status: int, body: bytes, model: str, retry_after: str = "") -> ProviderFailure:
-    """What an answer of /api/chat with another status than 200 means. `retry_after` is the header's text."""
+    """What an answer of /api/chat or /api/embed with another status than 200 means. `retry_after` is the header's text."""
     text = _error_text(body)
     if (text is None and status in (404, 405)) or 300 <= status < 400:
         return ProviderFailure(
@@ -243,6 +243,12 @@ def failure_of(status: int, body: bytes, model: str, retry_after: str = "") -> P
             Kind.MODEL_NOT_FOUND,
             f"Ollama does not have the model '{shown}'. Fetch it with: ollama pull {shown}",
             evidence="ollama.404",
+        )
+    if re.search(r"does not support embedding", text or ""):
+        return ProviderFailure(
+            Kind.UNSUPPORTED,
+            f"The model '{printable(model, 100)}' of Ollama makes no embeddings.",
+            evidence="ollama.no_embeddings",
         )
     if status in (400, 413, 422) or (status == 500 and _names_an_option(text or "")):
         if re.search(r"exceed_context_size|context (length|size)|context window", text or ""):

@@ -22,7 +22,7 @@ A name that is a **script** is a list of steps joined by "," (at most 200 charac
 "delay=250,say=hi" is a script, and so is "fail=overloaded,times=2". A name with "=" or "," that is none is not found. **Any
 other name** ("claude-opus-4-5") gets a short fixed text which says that it is a demo. The provider is its own tokenizer: one
 word is one token, so its counts are real. `max_tokens` cuts the answer after that many words (finish "length"), a stop
-sequence cuts it before itself.
+sequence cuts it before itself. Asked for vectors, every model makes the same ones: equal texts have equal vectors.
 """
 
 import re
@@ -32,7 +32,18 @@ import msgspec
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Finish, FinishReason, Prompt, ReasoningDelta, Text, TextDelta, ToolResult, Usage
+from llmux.prompts import (
+    Embedding,
+    Finish,
+    FinishReason,
+    Prompt,
+    ReasoningDelta,
+    Text,
+    TextDelta,
+    ToolResult,
+    Usage,
+    Vectors,
+)
 from llmux.providers.adapter import (
     Call,
     Emit,
@@ -43,6 +54,7 @@ from llmux.providers.adapter import (
     WorkerStatistics,
     refuse_if_strict,
 )
+from llmux.providers.scripted_vectors import DIMENSIONS, vector_of
 
 NAME_CHARS_MAX = 200
 NUMBER_MAX = 1_000_000
@@ -170,10 +182,13 @@ class ScriptedAdapter:
 
     async def _perform(self, script: Script | None, call: Call, emit: Emit, report: Report) -> None:
         self._calls[call.upstream_model] += 1
+        if call.prompt.embedding is not None:
+            await self._embed(script or Script(), call, call.prompt.embedding, emit)
+            return
         demo = script is None
         text = demo_text(call) if script is None else _text_of(script, call.prompt)
         script = script or Script()
-        bad = script.ends_badly and (script.times is None or self._calls[call.upstream_model] <= script.times)
+        bad = self._is_bad(script, call)
         if script.used is not None:
             report(self._window(script, script.used))
         await trio.sleep(script.delay / 1000)
@@ -194,6 +209,19 @@ class ScriptedAdapter:
         usage = Usage(input_tokens=_prompt_tokens(call.prompt), output_tokens=output, reasoning_tokens=reasoning)
         ignored = self._left_out(None if demo else script, call)
         await emit(Finish(reason, usage, model=call.upstream_model, ignored=ignored))
+
+    def _is_bad(self, script: Script, call: Call) -> bool:
+        """Whether this answer is one of those that end badly."""
+        return script.ends_badly and (script.times is None or self._calls[call.upstream_model] <= script.times)
+
+    async def _embed(self, script: Script, call: Call, wanted: Embedding, emit: Emit) -> None:
+        """Vectors in the place of an answer: of the steps, those count that fail, hang or wait before the first chunk."""
+        await trio.sleep(script.delay / 1000)
+        if self._is_bad(script, call):
+            await self._end_badly(script)
+        await emit(Vectors(tuple(vector_of(text, wanted.dimensions or DIMENSIONS) for text in wanted.inputs)))
+        usage = Usage(input_tokens=sum(map(_tokens, wanted.inputs)))
+        await emit(Finish("stop", usage, model=call.upstream_model))
 
     def _left_out(self, script: Script | None, call: Call) -> tuple[str, ...]:
         """The wishes that are not carried out; `script` is None for the demo."""

@@ -9,8 +9,10 @@ import pytest
 import trio
 
 from llmux.clock import SystemClock
+from llmux.config.settings import EMBEDDING_KINDS
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Chunk, Finish, Sampling
+from llmux.prompts import Chunk, Finish, Sampling, embed, numbers_of
+from llmux.providers.adapter import Call
 from tests.contracts.rigs import CUT, KINDS, QUOTA, Rig
 from tests.contracts.served import Served
 from tests.providers.hearing import Heard
@@ -80,6 +82,25 @@ def test_a_strict_prompt_is_refused_before_anything_is_asked_where_a_wish_would_
         else:
             at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
             assert heard.text == "Well."
+
+
+def test_an_embedding_is_one_vector_for_each_text_or_refused_before_anything_is_asked(at_work: Served) -> None:
+    at_work.rig.put("answer", "Well.")
+    heard, model = Heard(), at_work.rig.call("").upstream_model
+    call = Call(embed("eins", "zwei zwei"), model, model)
+    if at_work.rig.name in EMBEDDING_KINDS:
+        at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
+        answer = heard.answer
+        assert [len(numbers_of(vector)) for vector in answer.vectors] == [len(answer.vectors[0]) // 4] * 2
+        assert answer.vectors[0] != answer.vectors[1]
+        assert answer.text == ""
+        assert answer.finish.usage.input_tokens > 0
+    else:
+        with pytest.raises(ProviderFailure) as caught:
+            at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
+        assert caught.value.kind is Kind.UNSUPPORTED
+        assert heard.chunks == []
+        assert at_work.rig.calls() == []
 
 
 def test_a_slow_reader_gets_every_chunk_in_order(at_work: Served) -> None:

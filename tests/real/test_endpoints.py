@@ -155,7 +155,7 @@ def test_openai(house: House, provider: str):
     reply = house.gateway.call("POST", "/v1/chat/completions", chat(provider, stream=False))
     assert reply.status == 200, reply
     (choice,) = reply.json["choices"]
-    assert choice["message"] == {"role": "assistant", "content": text}
+    assert choice["message"] == {"role": "assistant", "content": text, "refusal": None}
     assert choice["finish_reason"] == ("length" if provider == "ollama" else "stop")
     usage = reply.json["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
@@ -189,6 +189,18 @@ def chat(provider: str, *, stream: bool) -> dict[str, Any]:
     if provider == "ollama":
         body |= {"temperature": 0, "max_tokens": 12}
     return body
+
+
+def test_openais_older_completions_and_embeddings_with_ollama(house: House):
+    text = house.expect("ollama")
+    asked = {"model": MODELS["ollama"], "prompt": PROMPT, "temperature": 0, "max_tokens": 12}
+    reply = house.gateway.call("POST", "/v1/completions", asked)
+    assert (reply.status, reply.json["choices"][0]["text"]) == (200, text)
+    reply = house.gateway.call("POST", "/v1/embeddings", {"model": MODELS["ollama"], "input": ["hello", "hello hello"]})
+    assert [len(each["embedding"]) for each in reply.json["data"]] == [64, 64]
+    assert reply.json["usage"]["prompt_tokens"] > 0
+    reply = house.gateway.call("POST", "/v1/embeddings", {"model": MODELS["ollama"], "input": "hello " * 1000})
+    assert (reply.status, reply.json["error"]["code"]) == (400, "context_length_exceeded")
 
 
 def test_every_model_is_listed(house: House):

@@ -28,7 +28,7 @@ import pytest
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Answer, Finish, Image, Message, Prompt, Sampling, Text, assistant, user
+from llmux.prompts import Answer, Finish, Image, Message, Prompt, Sampling, Text, assistant, embed, numbers_of, user
 from llmux.providers import ollama
 from llmux.providers.adapter import Call
 from llmux.providers.ollama import OllamaAdapter
@@ -266,3 +266,24 @@ async def test_trap_the_runner_crashes_and_the_next_answer_reloads_the_model(ada
                     os.kill(pid, signal.SIGKILL)
         assert [failure.kind for failure in failures] == [Kind.GARBLED]
         assert (await say(adapter, "hello", max_tokens=2)).text
+
+
+async def test_an_embedding_has_a_vector_of_the_models_own_length_for_each_text_and_real_counts(adapter):
+    answer = (await ask(adapter, embed("hello", "hello hello", ""), "tiny", "tiny")).answer
+    vectors = [numbers_of(vector) for vector in answer.vectors]
+    assert [len(vector) for vector in vectors] == [64, 64, 64]
+    assert vectors[0] != vectors[1]
+    assert answer.finish.usage.output_tokens == 0
+    alone = (await ask(adapter, embed("hello"), "tiny", "tiny")).answer
+    assert 0 < alone.finish.usage.input_tokens < answer.finish.usage.input_tokens
+    assert max(abs(a - b) for a, b in zip(numbers_of(alone.vectors[0]), vectors[0], strict=True)) < 0.01
+
+
+async def test_a_text_too_long_for_an_embedding_is_cut_only_where_that_was_asked_for(adapter):
+    text = "hello " * 1000
+    cut = (await ask(adapter, embed(text), "tiny", "tiny")).answer
+    assert cut.finish.usage.input_tokens <= WINDOW_TOKENS
+    failure, _ = await failing(adapter, embed(text, truncate=False))
+    assert failure.kind is Kind.CONTEXT_TOO_LONG
+    failure, _ = await failing(adapter, embed("a"), "nope")
+    assert failure.kind is Kind.MODEL_NOT_FOUND

@@ -17,6 +17,8 @@ Modes, set by POST /_ctl {"mode": …} for the chats that follow:
 
 `write_bytes` splits every answer into writes of that size (0: a line each); `counts`: false leaves the token counts out; `last`
 holds fields of the last line that differ ("done_reason"); `gap_ms` pauses between lines; `load_ms` before the first byte;
+/api/embed knows ok and refuse: it answers `vectors`, or, of each text, its length, 0.5 and -1.25.
+
 `models`, `loaded`, `version`, `show` are what the other doors answer.
 """
 
@@ -40,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "last": {},
     "gap_ms": 0,
     "load_ms": 0,
+    "vectors": [],
     "models": ["tiny:latest"],
     "loaded": ["tiny:latest"],
     "version": "0.9.3",
@@ -71,6 +74,8 @@ class Ollama(StandIn):
             case "POST", "/api/show":
                 found = exchange.json().get("model") in [*self.mode("models"), "tiny"]
                 exchange.reply(*(200, self.mode("show")) if found else (404, {"error": "model 'x' not found"}))
+            case "POST", "/api/embed":
+                self.embed(exchange, exchange.json())
             case "POST", "/api/chat":
                 self.chat(exchange, exchange.json())
             case _:
@@ -88,6 +93,15 @@ class Ollama(StandIn):
         else:
             exchange.start(200, {"content-type": "application/x-ndjson", "transfer-encoding": "chunked"})
             self.stream(exchange, asked, mode)
+
+    def embed(self, exchange: Exchange, asked: dict[str, Any]) -> None:
+        if self.mode("mode") == "refuse":
+            return self.refuse(exchange)
+        texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+        vectors = self.mode("vectors") or [[float(len(text)), 0.5, -1.25] for text in texts]
+        whole = {"model": asked["model"], "embeddings": vectors, "total_duration": 9, "load_duration": 1}
+        exchange.reply(200, {**whole, **({"prompt_eval_count": 7} if self.mode("counts") else {})})
+        return None
 
     def refuse(self, exchange: Exchange) -> None:
         error = self.mode("error")

@@ -14,78 +14,27 @@ from quart import Response
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, json_response
+from llmux.http.openai.chat_answer import (
+    Choice,
+    ChunkChoice,
+    Completion,
+    CompletionChunk,
+    Delta,
+    call_delta_of,
+    message_of,
+)
 from llmux.http.openai.chat_body import ChatBody, chat_wish_of
 from llmux.http.openai.errors import error_body
-from llmux.http.openai.usage import Meta, TokenUsage, meta_of, usage_of
+from llmux.http.openai.usage import TokenUsage, meta_of, usage_of
 from llmux.http.operations import Operation
 from llmux.http.streams import DONE, EventFrames, frame, route_headers, stream
-from llmux.prompts import Answer, Chunk, Finish, FinishReason, ReasoningDelta, TextDelta
+from llmux.prompts import Answer, Chunk, Finish, ReasoningDelta, TextDelta, ToolCallDelta
 
 if TYPE_CHECKING:
     from llmux.actors.request import Request
     from llmux.actors.system import System
 
 CHAT = "/v1/chat/completions"
-
-
-class AnswerMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the model said; `reasoning_content` is what it showed of its thoughts."""
-
-    role: str
-    content: str
-    reasoning_content: str = ""
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """The answer; there is always one."""
-
-    index: int
-    message: AnswerMessage
-    finish_reason: FinishReason
-    logprobs: None = None
-
-
-class Completion(msgspec.Struct, frozen=True):
-    """A whole answer. `created` is in seconds."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: tuple[Choice, ...]
-    usage: TokenUsage
-    meta: Meta = msgspec.field(name="_meta")
-
-
-class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """More of the answer."""
-
-    role: str | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-
-
-class ChunkChoice(msgspec.Struct, frozen=True):
-    """The answer's next piece; the last one, which is empty, has the finish reason."""
-
-    index: int
-    delta: Delta
-    logprobs: None = None
-    finish_reason: FinishReason | None = None
-
-
-class CompletionChunk(msgspec.Struct, frozen=True):
-    """One frame of a stream. With `stream_options.include_usage` one more frame, without choices, has the usage."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: tuple[ChunkChoice, ...]
-    meta: Meta | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="_meta")
-    usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET
-
-
 OPERATION = Operation(
     "Answer a conversation", tag="OpenAI", body=ChatBody, answer=Completion, frame=CompletionChunk, failures=(404,)
 )
@@ -112,13 +61,11 @@ async def _chat() -> Response:
 
 
 def _completion(exchange: Exchange, request: "Request", created: int, answer: Answer) -> Completion:
-    message = AnswerMessage("assistant", answer.text, answer.reasoning)
     return Completion(
         id=completion_id(request),
-        object="chat.completion",
         created=created,
         model=request.model,
-        choices=(Choice(0, message, answer.finish.reason),),
+        choices=(Choice(0, message_of(answer), answer.finish.reason),),
         usage=usage_of(answer.finish.usage),
         meta=meta_of(exchange, request, answer.finish),
     )
@@ -140,11 +87,16 @@ class ChatFrames(EventFrames):
         return self._frame(Delta(role="assistant", content=""))
 
     def chunk(self, chunk: Chunk) -> bytes:
-        if isinstance(chunk, TextDelta):
-            return self._frame(Delta(content=chunk.text))
-        if isinstance(chunk, ReasoningDelta):
-            return self._frame(Delta(reasoning_content=chunk.text))
-        return self._end(chunk) if isinstance(chunk, Finish) else b""
+        match chunk:
+            case TextDelta(text):
+                return self._frame(Delta(content=text))
+            case ReasoningDelta(text):
+                return self._frame(Delta(reasoning_content=text))
+            case ToolCallDelta():
+                return self._frame(Delta(tool_calls=(call_delta_of(chunk),)))
+            case Finish():
+                return self._end(chunk)
+        return b""
 
     def _frame(self, delta: Delta, finish: Finish | None = None) -> bytes:
         choice = ChunkChoice(0, delta, finish_reason=finish.reason if finish is not None else None)
@@ -154,7 +106,6 @@ class ChatFrames(EventFrames):
         return frame(
             CompletionChunk(
                 id=completion_id(self._request),
-                object="chat.completion.chunk",
                 created=self._created,
                 model=self._request.model,
                 choices=choices,

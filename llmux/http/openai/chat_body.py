@@ -1,11 +1,13 @@
 """OpenAI's chat completions: the body of a request, and the wish it stands for. Pure.
 
-What cannot be done is refused where the answer would be another one (`n` > 1, tools, audio), and reported in `x-llmux-ignored`
-where it would only be a little different (penalties, logprobs). Unknown fields are ignored.
+What cannot be done is refused where the answer would be another one (`n` > 1, tools, web search, audio, moderation), and reported
+in `x-llmux-ignored` where it would only be a little different (penalties, logprobs) or something beside the answer is missing
+(`store`, a service tier). What says who is asking, or helps a cache, changes nothing here and is taken without a word. Unknown
+fields are ignored.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,23 +15,18 @@ from llmux.actors.messages import Principal, Wish
 from llmux.config import Limits, Settings
 from llmux.failures import ClientFailure
 from llmux.http.bodies import check_count, check_depth, decoded, unsupported
-from llmux.http.openai.messages import ChatMessage, conversation_of
-from llmux.prompts import Prompt, Sampling
-
-Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-
-
-class StreamOptions(msgspec.Struct, frozen=True):
-    """What a stream holds beside the answer."""
-
-    include_usage: bool | None = None
+from llmux.http.openai.messages import ChatMessage, conversation_of, ignored_in
+from llmux.http.openai.sampling import ONE_ANSWER, Count, Effort, GenerationBody, sampling_of
+from llmux.prompts import Prompt
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
-    """The schema that the answer must follow."""
+    """The schema that the answer must follow, `strict` or not. A `description` is told to the model, a `name` means nothing."""
 
     schema: dict[str, Any] | None = None
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
@@ -39,35 +36,36 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     json_schema: JsonSchema | None = None
 
 
-class ChatBody(msgspec.Struct, frozen=True):
+class ChatBody(GenerationBody, frozen=True):
     """The body of a request. Null means: not given."""
 
     messages: list[ChatMessage] | None = None
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    stop: str | list[str] | None = None
-    max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
-    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Effort | None = None
-    n: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    # refused
     tools: list[Any] | None = None
     tool_choice: Any = None
     functions: list[Any] | None = None
     function_call: Any = None
+    web_search_options: Any = None
+    moderation: Any = None
     modalities: list[str] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    # ignored, and named
+    audio: Any = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     prediction: Any = None
-    verbosity: str | None = None
-    web_search_options: Any = None
+    service_tier: str | None = None
+    store: bool | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    # without effect on an answer
+    metadata: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
 
 
 class ChatWish(msgspec.Struct, frozen=True):
@@ -76,18 +74,6 @@ class ChatWish(msgspec.Struct, frozen=True):
     wish: Wish
     include_usage: bool
     ignored: tuple[str, ...]
-
-
-_IGNORED = (
-    "frequency_penalty",
-    "presence_penalty",
-    "logit_bias",
-    "logprobs",
-    "top_logprobs",
-    "prediction",
-    "verbosity",
-    "web_search_options",
-)
 
 
 def chat_wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings) -> ChatWish:
@@ -102,36 +88,51 @@ def chat_wish_of(body: bytes, endpoint: str, principal: Principal, settings: Set
         model=chat.model or "",
         stream=bool(chat.stream),
     )
-    include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
-    return ChatWish(wish, include_usage, tuple(name for name in _IGNORED if getattr(chat, name)))
+    return ChatWish(wish, chat.include_usage, _ignored(chat))
 
 
 def _refuse(chat: ChatBody) -> None:
     """Raises ClientFailure for what cannot be done."""
     if chat.n is not None and chat.n > 1:
-        raise unsupported("n", "n must be 1: one answer per request.")
+        raise unsupported("n", ONE_ANSWER)
     for name in ("tools", "tool_choice", "functions", "function_call"):
         if getattr(chat, name):
             raise unsupported(name, f"{name}: tools are not supported yet.")
-    if chat.modalities is not None and chat.modalities != ["text"]:
+    if chat.web_search_options is not None:
+        raise unsupported("web_search_options", "web_search_options: no model here searches the web.")
+    if chat.moderation:
+        raise unsupported("moderation", "moderation: nothing is moderated here.")
+    if set(chat.modalities or ()) - {"text"}:
         raise unsupported("modalities", "modalities: only text is answered.")
+
+
+def _ignored(chat: ChatBody) -> tuple[str, ...]:
+    """The wishes that no provider can carry out and that are left out."""
+    left_out = {
+        "frequency_penalty": chat.frequency_penalty,
+        "presence_penalty": chat.presence_penalty,
+        "logit_bias": chat.logit_bias,
+        "logprobs": chat.logprobs,
+        "top_logprobs": chat.top_logprobs,
+        "prediction": chat.prediction,
+        "verbosity": chat.verbosity not in (None, "medium"),
+        "audio": chat.audio,
+        "store": chat.store,
+        "service_tier": chat.service_tier not in (None, "auto", "default"),
+        "reasoning_effort": chat.reasoning_effort == "max",  # it is not told apart from xhigh
+    }
+    return (*(name for name, wished in left_out.items() if wished), *ignored_in(chat.messages or []))
 
 
 def _prompt(chat: ChatBody, limits: Limits) -> Prompt:
     messages = chat.messages or []
     check_count(messages, limits.messages_max, "messages")
     system, turns = conversation_of(messages)
-    stop = (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ())
-    check_count(stop, limits.stop_sequences_max, "stop")
-    if not all(stop):
-        raise ClientFailure("A stop sequence cannot be empty.", param="stop")
-    sampling = Sampling(
-        temperature=chat.temperature,
-        top_p=chat.top_p,
-        stop=stop,
+    sampling = sampling_of(chat, limits)
+    sampling = msgspec.structs.replace(
+        sampling,
         max_tokens=chat.max_completion_tokens or chat.max_tokens,
-        seed=chat.seed,
-        reasoning_effort=chat.reasoning_effort,
+        reasoning_effort="xhigh" if chat.reasoning_effort == "max" else chat.reasoning_effort,
     )
     return Prompt(messages=turns, system=system, sampling=sampling, json_schema=_schema(chat.response_format, limits))
 
@@ -145,4 +146,6 @@ def _schema(form: ResponseFormat | None, limits: Limits) -> Mapping[str, Any] | 
     if form.json_schema is None or form.json_schema.schema is None:
         raise ClientFailure(f"{param} is required with the type json_schema.", param=param)
     check_depth(form.json_schema.schema, limits.json_depth_max, param)
+    if form.json_schema.description:
+        return {"description": form.json_schema.description, **form.json_schema.schema}
     return form.json_schema.schema

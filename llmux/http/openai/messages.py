@@ -6,6 +6,7 @@ fetched. Where there is nothing but system text, that is what the user says.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -16,9 +17,10 @@ from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult, user
 
 
 class ImageUrl(msgspec.Struct, frozen=True):
-    """Where an image is; only `data:` URLs are taken."""
+    """Where an image is; only `data:` URLs are taken. A `detail` other than "auto" is ignored, and named."""
 
     url: str
+    detail: str | None = None
 
 
 class ContentPart(msgspec.Struct, frozen=True):
@@ -38,19 +40,27 @@ class Function(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A tool call that the assistant made earlier in the conversation."""
+    """A tool call that the assistant made earlier in the conversation; only those of functions are taken."""
 
     id: str
-    function: Function
+    type: str = "function"
+    function: Function | None = None
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
-    """One message as OpenAI's clients send it."""
+    """One message as OpenAI's clients send it. The `name` of a participant is ignored, and named.
+
+    A `refusal` is what an assistant said instead of content. Earlier `audio` and the older `function_call` are refused.
+    """
 
     role: str
     content: str | list[ContentPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
+    audio: Any = None
+    function_call: Any = None
 
 
 def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ...]]:
@@ -78,6 +88,18 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
     return text, tuple(turns)
 
 
+def ignored_in(messages: list[ChatMessage]) -> tuple[str, ...]:
+    """What messages ask for and no provider can do: names of participants, and how closely an image is looked at."""
+    names = any(message.name and message.role != "tool" for message in messages)
+    details = any(
+        isinstance(part.image_url, ImageUrl) and part.image_url.detail not in (None, "auto")
+        for message in messages
+        if isinstance(message.content, list)
+        for part in message.content
+    )
+    return (*(["messages.name"] if names else ()), *(["image_url.detail"] if details else ()))
+
+
 def _turn(message: ChatMessage, where: str) -> Message:
     if message.role == "tool":
         if not message.tool_call_id:
@@ -87,10 +109,26 @@ def _turn(message: ChatMessage, where: str) -> Message:
         pieces = tuple(part for part in _parts(message, where) if isinstance(part, Text | Image))
         return Message("user", (ToolResult(message.tool_call_id, pieces),))
     if message.role == "assistant":
-        said: tuple[Part, ...] = tuple(Text(text) for text in _texts(message, where))
-        calls = (ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
-        return Message("assistant", (*said, *calls))
+        return Message("assistant", _said(message, where))
     return Message("user", tuple(_parts(message, where)))
+
+
+def _said(message: ChatMessage, where: str) -> tuple[Part, ...]:
+    """What the assistant said: texts, or its refusal, and then its calls."""
+    if message.audio is not None:
+        raise unsupported(f"{where}.audio", "An earlier answer that was audio cannot be read; send its transcript.")
+    if message.function_call is not None:
+        raise unsupported(f"{where}.function_call", "function_call is not taken in messages; tool_calls are.")
+    texts = _texts(message, where) or [text for text in [message.refusal] if text]
+    return (*map(Text, texts), *(_call(call, f"{where}.tool_calls") for call in message.tool_calls or ()))
+
+
+def _call(call: Call, where: str) -> ToolCall:
+    if call.function is None:
+        raise unsupported(
+            where, f"Calls of the type '{printable(call.type, 40)}' are not taken; those of functions are."
+        )
+    return ToolCall(call.id, call.function.name, call.function.arguments)
 
 
 def _join(turns: list[Message], turn: Message) -> None:

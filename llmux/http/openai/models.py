@@ -1,10 +1,16 @@
-"""GET /v1/models and /v1/models/{id}: every model that can be asked for by name. Open to everybody."""
+"""GET /v1/models and /v1/models/{id}: every model that can be asked for by name. Open to everybody.
 
-from typing import TYPE_CHECKING
+The list holds each name once: `auto` first, then the aliases, then the models. `provider/model`, `smart` and names that a
+provider takes without listing them are not in it, but each has its page.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from quart import Response
 
+from llmux.actors.catalogue import named
 from llmux.failures import ModelUnknown
 from llmux.http.access import Caller, Door
 from llmux.http.exchange import json_response
@@ -12,49 +18,64 @@ from llmux.http.openai.errors import error_body
 from llmux.http.operations import Operation, Parameter
 
 if TYPE_CHECKING:
-    from llmux.actors.system import ModelEntry, System
+    from llmux.actors.router import World
+    from llmux.actors.system import System
+
+CHOSEN = "auto"
+OWNER = "llmux"
+"""who owns a name that leaves the choice to LLMux"""
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model. `created` is when this gateway started, in seconds; `owned_by` is the provider that answers for it."""
+    """A model. `created` is when this gateway started, in seconds.
+
+    `owned_by` is the provider that answers for it ("llmux" where any may), `root` the model that an alias or a name with its
+    provider stands for.
+    """
 
     id: str
     created: int
     owned_by: str
     root: str
-    object: str = "model"
-    permission: tuple[str, ...] = ()
-    parent: str | None = None
+    object: Literal["model"] = "model"
+    permission: tuple[()] = ()
+    parent: None = None
 
 
 class Models(msgspec.Struct, frozen=True):
-    """All models, the configured ones first."""
+    """All names that a client may choose from."""
 
     data: list[Model]
-    object: str = "list"
+    object: Literal["list"] = "list"
 
 
 def register(door: Door, system: "System") -> None:
     """Opens both routes."""
     created = system.clock.now() // 1000
 
-    def told(entry: "ModelEntry") -> Model:
-        return Model(entry.id, created, entry.provider, entry.id)
-
     async def models() -> Response:
-        entries: dict[str, ModelEntry] = {}
-        for entry in system.models():  # of two providers that offer a model, the first in the settings
-            entries.setdefault(entry.id, entry)
-        return json_response(Models([told(each) for each in entries.values()]))
+        return json_response(Models(_listed(system, created)))
 
     async def model(id: str) -> Response:
-        for entry in system.models():
-            if entry.id == id:
-                return json_response(told(entry))
-        raise ModelUnknown(id, tuple(dict.fromkeys(entry.id for entry in system.models())))
+        return json_response(_model(id, system.world(), created))
 
     door.route("GET", "/v1/models", models, Caller.PUBLIC, error_body, LIST)
     door.route("GET", "/v1/models/<path:id>", model, Caller.PUBLIC, error_body, ONE)
+
+
+def _model(id: str, world: "World", created: int) -> Model:
+    """What is told of one name. Raises ModelUnknown."""
+    meant = named(id, world)
+    return Model(id, created, meant.provider or OWNER, meant.model or id)
+
+
+def _listed(system: "System", created: int) -> list[Model]:
+    """`auto`, the aliases and the models, each once, and only what leads somewhere when it is asked for by this name."""
+    world, listed = system.world(), []
+    for id in dict.fromkeys((CHOSEN, *system.settings.aliases, *(entry.id for entry in system.models()))):
+        with suppress(ModelUnknown):
+            listed.append(_model(id, world, created))
+    return listed
 
 
 LIST = Operation("Every model that can be asked for by name", tag="OpenAI", answer=Models)

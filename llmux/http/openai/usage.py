@@ -15,6 +15,7 @@ class PromptDetails(msgspec.Struct, frozen=True):
     """What is known of the prompt's tokens."""
 
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class CompletionDetails(msgspec.Struct, frozen=True):
@@ -50,7 +51,7 @@ def usage_of(usage: Usage) -> TokenUsage:
         prompt_tokens=usage.input_tokens,
         completion_tokens=usage.output_tokens,
         total_tokens=usage.total_tokens,
-        prompt_tokens_details=PromptDetails(usage.cached_input_tokens),
+        prompt_tokens_details=PromptDetails(usage.cached_input_tokens, usage.cache_write_input_tokens),
         completion_tokens_details=CompletionDetails(usage.reasoning_tokens),
     )
 

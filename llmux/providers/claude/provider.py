@@ -8,7 +8,16 @@ import trio
 
 from llmux.config import MODEL_NAME
 from llmux.failures import Kind, ProviderFailure
-from llmux.providers.adapter import Call, Emit, Place, QuotaWindow, Readiness, Report, WorkerStatistics
+from llmux.providers.adapter import (
+    Call,
+    Emit,
+    Place,
+    QuotaWindow,
+    Readiness,
+    Report,
+    WorkerStatistics,
+    refuse_embedding,
+)
 from llmux.providers.claude import login, signs, usage
 from llmux.providers.claude.conversation import Conversation
 from llmux.providers.claude.frames import Frames, frames_of
@@ -87,6 +96,7 @@ class ClaudeAdapter:
 
         One that waited and does not react any more, or is no longer there, is replaced by a new one, once: nothing was asked yet.
         """
+        refuse_embedding(call.prompt)
         frames = frames_of(call.prompt)
         self._command(call.upstream_model)
         if not await self._answered(call, frames, emit, report, fresh=False):

@@ -11,6 +11,7 @@ from llmux.providers.adapter import (
     Readiness,
     Report,
     WorkerStatistics,
+    refuse_embedding,
     refuse_if_strict,
 )
 from llmux.providers.codex import home, login, program
@@ -34,6 +35,7 @@ class CodexAdapter:
         await self._keeper.serve(task_status=task_status)
 
     async def answer(self, call: Call, emit: Emit, report: Report) -> None:
+        refuse_embedding(call.prompt)
         _, empty = home.paths(self._place)
         request = request_of(call, empty)
         refuse_if_strict(call.prompt, request.ignored)

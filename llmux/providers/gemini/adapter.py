@@ -14,6 +14,7 @@ from llmux.providers.adapter import (
     Readiness,
     Report,
     WorkerStatistics,
+    refuse_embedding,
     refuse_if_strict,
 )
 from llmux.providers.gemini import quota, signs
@@ -135,6 +136,7 @@ class GeminiAdapter:
             raise signs.unwritable(error) from None
 
     async def _answer(self, call: Call, emit: Emit, report: Report) -> None:
+        refuse_embedding(call.prompt)
         translation = translate(call.prompt, call.upstream_model)
         refuse_if_strict(call.prompt, translation.ignored)
         self._argv()

@@ -140,6 +140,10 @@ def test_a_conversation_that_ends_with_the_assistant_is_refused():
         (says("function", "x"), "messages[0].role"),
         (says("user", 5), "messages[0].content"),
         (says("user", [{"type": "input_audio", "input_audio": {}}]), "messages[0].content[0].type"),
+        (says("user", [{"type": "file", "file": {"file_id": "f"}}]), "messages[0].content[0].type"),
+        (says("assistant", None, audio={"id": "a"}), "messages[0].audio"),
+        (says("assistant", None, function_call={"name": "f", "arguments": ""}), "messages[0].function_call"),
+        (says("assistant", None, tool_calls=[{"id": "c", "type": "custom", "custom": {}}]), "messages[0].tool_calls"),
         (says("user", [{"type": "text"}]), "messages[0].content[0]"),
         (says("user", ["text"]), "messages[0].content[0]"),
         (says("system", [{"type": "image_url", "image_url": f"data:image/png;base64,{PIXEL}"}]), "messages[0].content"),
@@ -204,6 +208,8 @@ def test_a_field_that_cannot_be_used_is_named(field, value):
         ("functions", [{"name": "f"}]),
         ("function_call", "auto"),
         ("modalities", ["text", "audio"]),
+        ("web_search_options", {}),
+        ("moderation", {"model": "m", "policy": {"input": {"mode": "block"}}}),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(field, value):
@@ -211,13 +217,27 @@ def test_what_cannot_be_done_is_refused_by_name(field, value):
     assert (failure.status, failure.code, failure.param) == (400, "unsupported_parameter", field)
 
 
-def test_what_says_nothing_is_not_refused():
-    asked(HI, n=1, tools=[], tool_choice=None, functions=None, modalities=["text"], user="u", metadata={"a": "b"})
+def test_what_says_nothing_or_changes_no_answer_is_taken_without_a_word():
+    nothing = {"n": 1, "tools": [], "tool_choice": None, "functions": None, "modalities": ["text"], "moderation": None}
+    bounds = {"frequency_penalty": 0, "logprobs": False, "verbosity": "medium", "store": False, "service_tier": "auto"}
+    asking = {"user": "u", "safety_identifier": "s", "metadata": {"a": "b"}}
+    caching = {"prompt_cache_key": "k", "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "implicit"}}
+    got = asked(HI, **nothing, **bounds, **asking, **caching, parallel_tool_calls=True, a_field_of_tomorrow=[1])
+    assert got.ignored == ()
+    assert got.wish.prompt == prompt(HI)
 
 
 def test_what_is_left_out_is_reported():
     got = asked(HI, frequency_penalty=1, presence_penalty=0, logprobs=False, logit_bias={"5": 1}, verbosity="low")
     assert got.ignored == ("frequency_penalty", "logit_bias", "verbosity")
+    got = asked(HI, store=True, service_tier="flex", prediction={"type": "content", "content": "x"}, top_logprobs=3)
+    assert got.ignored == ("top_logprobs", "prediction", "store", "service_tier")
+
+
+def test_the_greatest_effort_is_not_told_apart_from_the_next_and_says_so():
+    got = asked(HI, reasoning_effort="max")
+    assert (got.wish.prompt.sampling.reasoning_effort, got.ignored) == ("xhigh", ("reasoning_effort",))
+    assert asked(HI, reasoning_effort="xhigh").ignored == ()
 
 
 def test_response_formats():
@@ -226,6 +246,10 @@ def test_response_formats():
     assert prompt(HI, response_format={"type": "json_object"}).json_schema == {}
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
     assert prompt(HI, response_format=form).json_schema == schema
+    form["json_schema"]["description"] = "A list of one."
+    assert prompt(HI, response_format=form).json_schema == {"description": "A list of one.", **schema}
+    own = {"name": "x", "description": "theirs", "schema": {**schema, "description": "its own"}}
+    assert prompt(HI, response_format={"type": "json_schema", "json_schema": own}).json_schema == own["schema"]
     assert refused(HI, response_format={"type": "json_schema"}).param == "response_format.json_schema.schema"
     assert refused(HI, response_format={"type": "xml"}).param == "response_format.type"
 

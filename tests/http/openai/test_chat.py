@@ -1,8 +1,12 @@
-"""OpenAI's dialect as its clients read it."""
+"""Chat completions as their clients read them."""
 
-import msgspec
-
-from tests.http.served import gateway, settings_of
+from llmux.actors.messages import Principal, Wish
+from llmux.failures import ClientFailure
+from llmux.http.errors import problem_of
+from llmux.http.exchange import Exchange
+from llmux.http.openai.chat import ChatFrames
+from llmux.http.openai.completions import TextFrames
+from llmux.prompts import Chunk, Prompt, user
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -17,12 +21,12 @@ async def test_a_completion_has_openais_fields_and_real_usage(door):
     assert body["model"] == "say=hello+from+claude"
     (choice,) = body["choices"]
     assert (choice["index"], choice["finish_reason"]) == (0, "stop")
-    assert choice["message"] == {"role": "assistant", "content": "hello from claude"}
+    assert choice["message"] == {"role": "assistant", "content": "hello from claude", "refusal": None}
     assert body["usage"] == {
         "prompt_tokens": 1,
         "completion_tokens": 3,
         "total_tokens": 4,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
@@ -99,56 +103,6 @@ async def test_reasoning_stands_in_a_field_of_its_own(door):
     assert frames[1]["choices"][0]["delta"] == {"reasoning_content": "let me see"}
 
 
-async def test_an_error_is_an_object_with_type_param_and_code(door):
-    reply = await door.post("/v1/chat/completions", {"model": "no-such-model", "messages": HI})
-    assert reply.status == 404
-    error = reply.json["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
-    assert "claude-plain" in error["message"]
-
-
-async def test_the_types_of_errors_tell_whose_fault_it_is(door, virtual_time):
-    expected = {
-        "fail=rate_limited": (429, "rate_limit_exceeded", "rate_limit_exceeded"),
-        "fail=quota_exhausted": (429, "insufficient_quota", "insufficient_quota"),
-        "fail=context_too_long": (400, "invalid_request_error", "context_length_exceeded"),
-        "fail=refused": (400, "invalid_request_error", "content_policy_violation"),
-        "fail=crashed": (502, "server_error", "provider_crashed"),
-        "fail=timed_out": (504, "server_error", "provider_timeout"),
-    }
-    for model, (status, type_, code) in expected.items():
-        reply = await door.post("/v1/chat/completions", {"model": f"gemini/{model}", "messages": HI})
-        assert reply.status == status, reply
-        assert (reply.json["error"]["type"], reply.json["error"]["code"]) == (type_, code)
-
-
-async def test_the_models_are_listed_and_each_has_a_page(door):
-    reply = await door.get("/v1/models")
-    assert reply.json["object"] == "list"
-    entry = next(each for each in reply.json["data"] if each["id"] == "codex-plain")
-    assert (entry["object"], entry["owned_by"], entry["permission"], entry["root"], entry["parent"]) == (
-        "model",
-        "codex",
-        [],
-        "codex-plain",
-        None,
-    )
-    assert (await door.get("/v1/models/codex-plain")).json == entry
-    missing = await door.get("/v1/models/no/such")
-    assert (missing.status, missing.json["error"]["code"]) == (404, "model_not_found")
-
-
-async def test_a_model_that_two_providers_offer_is_listed_once(tmp_path):
-    settings = settings_of(tmp_path)
-    both = {
-        name: msgspec.structs.replace(settings.providers[name], models=("shared",)) for name in ("claude", "gemini")
-    }
-    async with gateway(settings_of(tmp_path, providers=both)) as here:
-        listed = [each["id"] for each in (await here.get("/v1/models")).json["data"]]
-        assert listed.count("shared") == 1
-
-
 async def test_a_request_without_model_goes_to_the_default_provider(door):
     reply = await door.post("/v1/chat/completions", {"messages": HI})
     assert reply.json["_meta"]["provider"] == "claude"
@@ -178,3 +132,21 @@ async def test_a_strict_request_is_refused_where_a_wish_would_be_left_out(door):
 async def test_strictness_is_true_or_false(door):
     reply = await door.post("/v1/chat/completions", {"model": "auto", "messages": HI}, {"x-llmux-strict": "maybe"})
     assert (reply.status, reply.json["error"]["param"]) == (400, "x-llmux-strict")
+
+
+async def test_the_frames_of_a_stream_can_be_made_again_byte_for_byte(door):
+    """A client that lost its connection reads on from frames that are made anew."""
+    exchange = Exchange(door.system)
+    prompt = Prompt(messages=(user("hi"),))
+    wish = Wish(prompt, Principal(), "/v1/chat/completions", model="reason=hm,say=one+two", stream=True)
+    with door.system.request(wish) as request:
+        chunks: list[Chunk] = []
+        while more := await request.receive():
+            chunks += more
+    for frames in (ChatFrames, TextFrames):
+        first, second = (frames(exchange, request, 1_795_779_108, with_usage=True) for _ in range(2))
+        made = first.opening() + b"".join(map(first.chunk, chunks))
+        assert made == second.opening() + b"".join(map(second.chunk, chunks))
+        assert made.endswith(b"data: [DONE]\n\n")
+        problem = problem_of(ClientFailure("no"), 0)
+        assert first.failure(problem) == second.failure(problem)
