@@ -22,7 +22,7 @@ from llmux.events.gateway import (
     LossAccepted,
     SnapshotTaken,
 )
-from llmux.events.keys import KeyIssued, KeyRevoked
+from llmux.events.keys import KeyIssued, KeyLimited, KeyLimits, KeyRevoked, KeyRotated
 from llmux.events.providers import LoginExpired, LoginRestored, ProviderIneligible, WorkerLost
 from llmux.events.quotas import ProviderCooled, ProviderRestored, QuotaExhausted, QuotaReported, QuotaReset
 from llmux.events.requests import (
@@ -57,7 +57,10 @@ __all__ = [
     "GatewayStarted",
     "GatewayStopped",
     "KeyIssued",
+    "KeyLimited",
+    "KeyLimits",
     "KeyRevoked",
+    "KeyRotated",
     "Line",
     "LogArchived",
     "LogRestored",

@@ -20,7 +20,7 @@ from llmux.events.gateway import (
     LossAccepted,
     SnapshotTaken,
 )
-from llmux.events.keys import KeyIssued, KeyRevoked
+from llmux.events.keys import KeyIssued, KeyLimited, KeyRevoked, KeyRotated
 from llmux.events.providers import LoginExpired, LoginRestored, ProviderIneligible, WorkerLost
 from llmux.events.quotas import ProviderCooled, ProviderRestored, QuotaExhausted, QuotaReported, QuotaReset
 from llmux.events.requests import (
@@ -46,7 +46,7 @@ TYPES: dict[str, type[Event]] = {
         GatewayStarted, GatewayStopped, ActorCrashed, ActorRestarted,
         SnapshotTaken, LogArchived, EventSkipped, LogRestored, ChainKeyChanged, LossAccepted,
         ContentForgotten,
-        KeyIssued, KeyRevoked,
+        KeyIssued, KeyLimited, KeyRotated, KeyRevoked,
         QuotaReported, QuotaExhausted, ProviderCooled, ProviderRestored, QuotaReset,
         CacheCleared,
         LoginExpired, LoginRestored, ProviderIneligible, WorkerLost,

@@ -53,6 +53,8 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
     """"hit", "miss", or "off" where the cache was not asked"""
     reserved_tokens: int = 0
     content: bool = False
+    idempotency: str = ""
+    """an HMAC of the idempotency key that this request stands for"""
 
 
 class RequestJoined(Event, frozen=True, kw_only=True):

@@ -43,7 +43,9 @@ _accepted = {
     "exclusions": st.just([]),
     "draw": _one,
     "cache": st.sampled_from(["hit", "miss", "off"]),
+    "idempotency": st.sampled_from(["", "i1", "i2"]),
 }
+_limits = st.builds(events.KeyLimits, tokens_per_day=st.none() | _one, models=st.lists(_names, max_size=2))
 FACTS = [
     ("gateway", events.GatewayStarted, {"version": st.just("3"), "routing": st.just({})}),
     ("gateway", events.GatewayStopped, {"reason": st.just("stop")}),
@@ -85,6 +87,8 @@ FACTS = [
     ),
     ("content", events.ContentForgotten, {"scope": st.just("request"), "answers": _one, "request": _ids}),
     ("key", events.KeyIssued, {"key_id": _ids, "secret_sha256": st.just("00"), "user": _names, "project": _names}),
+    ("key", events.KeyLimited, {"key_id": _ids, "limits": _limits, "expires_at": st.none() | st.integers(0, 9**9)}),
+    ("key", events.KeyRotated, {"key_id": _ids, "secret_sha256": st.just("11")}),
     ("key", events.KeyRevoked, {"key_id": _ids}),
     (
         "quota",

@@ -7,6 +7,7 @@ import msgspec
 from pyrsistent import PMap
 
 from llmux.actors.facts.fold import Fold, Handler
+from llmux.actors.facts.idempotency import IDEMPOTENCY, Idempotency
 from llmux.actors.facts.keys import KEYS, Key
 from llmux.actors.facts.providers import PROVIDERS, Providers
 from llmux.actors.facts.quotas import QUOTAS, Quotas
@@ -24,9 +25,10 @@ from llmux.actors.facts.small import (
     Log,
 )
 from llmux.actors.facts.usage import USAGE, Spending
+from llmux.actors.facts.windows import WINDOWS, Window
 from llmux.events import TYPES, Recorded, can_read, fact_of
 
-SCHEMA = 1
+SCHEMA = 2
 """Counts up when facts mean something else than before: stored states of another number are folded anew.
 
 A new field with a default is no such change; it is, where old events would have given it another value."""
@@ -41,6 +43,8 @@ FOLDS: dict[str, Fold] = {
     "content": CONTENT,
     "requests": REQUESTS,
     "usage": USAGE,
+    "windows": WINDOWS,
+    "idempotency": IDEMPOTENCY,
     "supervisor": SUPERVISOR,
 }
 
@@ -58,6 +62,8 @@ class Facts(msgspec.Struct, frozen=True):
     content: Forgotten
     requests: Requests
     usage: Spending
+    windows: PMap[str, Window]
+    idempotency: Idempotency
     supervisor: PMap[str, Crashes]
 
 
