@@ -106,10 +106,8 @@ def refuse(body: ResponsesBody) -> None:
 
 
 def ignored_of(body: ResponsesBody) -> tuple[str, ...]:
-    """What is asked for and no provider can do."""
+    """What is asked for beside the input and no provider can do."""
     names = [name for name in ("include", "top_logprobs", "context_management", "moderation") if getattr(body, name)]
-    if isinstance(body.input, list) and any(item.kind == "reasoning" for item in body.input):
-        names.append("input.reasoning")
     if body.truncation == "auto":  # what is too long is refused, not cut
         names.append("truncation")
     if body.service_tier not in (None, "auto", "default"):

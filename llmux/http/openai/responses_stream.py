@@ -49,9 +49,14 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply {PREFIX}{self.hex}>"
 
+    @property
+    def _model(self) -> str:
+        """What answers, or what was asked for while that is not known."""
+        return self._request.model or self._asked.body.model or ""
+
     def begun(self) -> ResponseObject:
         """Before anything was said."""
-        return begun(PREFIX + self.hex, self._created_ms // 1000, self._request.model, self._asked.body)
+        return begun(PREFIX + self.hex, self._created_ms // 1000, self._model, self._asked.body)
 
     def ended(self, output: Output, finish: Finish) -> ResponseObject:
         """The whole response, which is kept from now on."""

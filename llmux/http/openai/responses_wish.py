@@ -10,7 +10,7 @@ from llmux.http.bodies import check_count, decoded
 from llmux.http.openai.responses_body import ResponsesBody, given_items, ignored_of, refuse, sampling_of, schema_of
 from llmux.http.openai.responses_history import History, items_through
 from llmux.http.openai.responses_input import conversation_of
-from llmux.http.openai.responses_items import GivenItem, Item, item_of
+from llmux.http.openai.responses_items import GivenItem, Item, ReasoningItem, item_of
 from llmux.prompts import Prompt
 
 
@@ -43,7 +43,8 @@ def asked_of(data: bytes, endpoint: str, principal: Principal, settings: Setting
         model=body.model or "",
         stream=bool(body.stream),
     )
-    return Asked(wish, ignored_of(body), body, items, previous)
+    thoughts = ("input.reasoning",) if any(isinstance(item, ReasoningItem) for item in items) else ()
+    return Asked(wish, thoughts + ignored_of(body), body, items, previous)
 
 
 def _item(given: GivenItem, where: str, history: History) -> Item:
