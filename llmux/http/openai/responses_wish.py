@@ -31,6 +31,8 @@ def asked_of(data: bytes, endpoint: str, principal: Principal, settings: Setting
     given = given_items(body, settings.limits)
     items = tuple(_item(each, f"input[{index}]", history) for index, each in enumerate(given))
     previous = history.previous(body.previous_response_id) if body.previous_response_id is not None else None
+    if previous is not None:
+        _check_bytes(previous, len(data), settings.limits.body_bytes_max)
     earlier = items_through(previous) if previous is not None else []
     conversation = [*earlier, *items]
     check_count(conversation, settings.limits.messages_max, "input")
@@ -45,6 +47,17 @@ def asked_of(data: bytes, endpoint: str, principal: Principal, settings: Setting
     )
     thoughts = ("input.reasoning",) if any(isinstance(item, ReasoningItem) for item in items) else ()
     return Asked(wish, thoughts + ignored_of(body), body, items, previous)
+
+
+def _check_bytes(previous: Kept, more: int, limit: int) -> None:
+    """Raises ClientFailure (413) where the client could not have sent the whole conversation itself."""
+    if more + sum(kept.bytes for kept in previous.conversation()) > limit:
+        raise ClientFailure(
+            "The conversation has become too large to be continued.",
+            status=413,
+            code="request_too_large",
+            param="previous_response_id",
+        )
 
 
 def _item(given: GivenItem, where: str, history: History) -> Item:
