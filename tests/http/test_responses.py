@@ -3,12 +3,15 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from llmux.actors.key_registry import IssueKey
+from llmux.http.openai.responses_events import ResponseEvent
+from llmux.http.openai.responses_object import ResponseObject
 from llmux.http.streams import KEEP_ALIVE
-from tests.http.served import Reply, gateway, settings_of
+from tests.http.served import Reply, connected, gateway, settings_of
 
 PATH = "/v1/responses"
 
@@ -26,6 +29,7 @@ def events_of(reply: Reply) -> list[Any]:
             continue
         name, data = frame.split("\n")
         events.append(json.loads(data.removeprefix("data: ")))
+        msgspec.json.decode(data.removeprefix("data: "), type=ResponseEvent)
         assert name == f"event: {events[-1]['type']}"
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     return events
@@ -40,6 +44,7 @@ async def test_a_response_has_openais_fields_and_real_usage(door):
     reply = await door.post(PATH, body("reason=let+me+see,say=42", temperature=0.5, top_logprobs=2, **wished))
     got = reply.json
     assert reply.status == 200
+    assert msgspec.json.encode(msgspec.json.decode(reply.body, type=ResponseObject)) == reply.body
     id = got["id"].removeprefix("resp_")
     assert got["id"] == "resp_" + reply.headers["x-request-id"].replace("-", "")
     assert got["output"] == [
@@ -235,6 +240,15 @@ async def test_nothing_is_kept_where_the_client_does_not_want_it(door):
     assert response["store"] is False
     assert (await door.get(f"{PATH}/{response['id']}")).status == 404
     assert door.system.responses.statistics().responses == 0
+
+
+async def test_an_answer_that_its_client_left_is_not_kept(served):
+    async with connected(served) as client:
+        await client.ask("POST", PATH, json.dumps(body("chunks=200,gap=50", stream=True)).encode())
+        await client.head()
+        await client.event()
+    await served.until("RequestCancelled")
+    assert served.system.responses.statistics().responses == 0
 
 
 async def test_a_response_is_kept_for_its_time_and_no_text_of_it_is_in_the_log(tmp_path, virtual_time):

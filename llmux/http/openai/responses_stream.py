@@ -6,7 +6,7 @@ they, and what is built on them, take response.failed for an event like any othe
 """
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from llmux.actors.request import Request
 
 
+_CUT = {"length": IncompleteDetails("max_output_tokens"), "content_filter": IncompleteDetails("content_filter")}
+
+
 class Reply:
     """What is fixed about a response from its beginning, and the promise that its end is kept once, where it is to be kept."""
 
@@ -60,13 +63,10 @@ class Reply:
 
     def ended(self, output: Output, finish: Finish) -> ResponseObject:
         """The whole response, which is kept from now on."""
-        reason = finish.reason
-        details = None
-        if reason in ("length", "content_filter"):
-            details = IncompleteDetails("max_output_tokens" if reason == "length" else "content_filter")
+        details = _CUT.get(finish.reason)
         response = msgspec.structs.replace(
             self.begun(),
-            status="completed" if details is None else "incomplete",
+            status=status_of(finish),
             completed_at=(self._created_ms + self._request.duration_ms) // 1000 if details is None else None,
             incomplete_details=details,
             output=output.items,
@@ -83,6 +83,11 @@ class Reply:
         return msgspec.structs.replace(self.begun(), status="failed", error=error, output=output, store=False)
 
 
+def status_of(finish: Finish) -> Literal["completed", "incomplete"]:
+    """What an answer that ends like this is, and what its last item is."""
+    return "incomplete" if finish.reason in _CUT else "completed"
+
+
 async def whole(reply: Reply, request: "Request") -> tuple[ResponseObject, Finish]:
     """The response when all of it is there. Raises like `Request.receive`."""
     output = Output(reply.hex, count())
@@ -90,7 +95,7 @@ async def whole(reply: Reply, request: "Request") -> tuple[ResponseObject, Finis
         for chunk in chunks:
             output.take(chunk)
             if isinstance(chunk, Finish):
-                output.close("incomplete" if chunk.reason in ("length", "content_filter") else "completed")
+                output.close(status_of(chunk))
                 return reply.ended(output, chunk), chunk
     raise RuntimeError("the answer ended without a Finish")
 
@@ -115,9 +120,9 @@ class ResponseFrames(EventFrames):
     def chunk(self, chunk: Chunk) -> bytes:
         if not isinstance(chunk, Finish):
             return self._frames(*self._output.take(chunk))
-        cut = chunk.reason in ("length", "content_filter")
-        closing = self._frames(*self._output.close("incomplete" if cut else "completed"))
-        kind = ResponseIncomplete if cut else ResponseCompleted
+        status = status_of(chunk)
+        closing = self._frames(*self._output.close(status))
+        kind = ResponseCompleted if status == "completed" else ResponseIncomplete
         response = self._reply.ended(self._output, chunk)
         return closing + self._frames(kind(sequence_number=next(self._numbers), response=response))
 
