@@ -20,6 +20,7 @@ from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.health import Health, health_of
 from llmux.actors.history import History
 from llmux.actors.journal import Journal
+from llmux.actors.kept_responses import KeptResponses
 from llmux.actors.key_registry import KeyRegistry, KeyRing
 from llmux.actors.ladder import Ladder
 from llmux.actors.messages import Wish
@@ -76,6 +77,7 @@ class System:
         self.key_registry = KeyRegistry(journal, settings, clock)
         self.tracker = QuotaTracker(journal, settings, clock)
         self.cache = Cache(journal, settings, clock)
+        self.responses = KeptResponses(settings.limits, clock)
         require_retention(settings, self.facts.keys)
         self.content = ContentKeeper(journal, settings, clock, metrics)
         journal.watch(self.content.observe)
@@ -83,7 +85,7 @@ class System:
         self.budget = Budget(journal, settings.log_bytes_max)
         self.archiver = Archiver(journal, settings, clock)
         self.snapshots = Snapshots(journal, settings, clock)
-        self.upkeep = Upkeep((self.witness.job, self.budget.job, self.snapshots.job))
+        self.upkeep = Upkeep((self.witness.job, self.budget.job, self.snapshots.job, self.responses.job))
         if settings.archive_after_days is not None:
             self.upkeep.add(nightly(self.archiver, settings.archive_after_days))
         self.providers = {

@@ -121,6 +121,10 @@ class Limits(Struct, frozen=True):
     content_waiting_bytes_max: int = 64 * 1024 * 1024
     """texts in memory that are not yet written"""
     forget_ms_max: int = 120_000
+    kept_responses_max: int = 1_000
+    """responses of /v1/responses in memory that a client can continue; beyond this the oldest go"""
+    kept_responses_bytes_max: int = 64 * 1024 * 1024
+    kept_responses_ms_max: int = 3_600_000
     archive_ms_max: int = 3_600_000
     """how long whoever asks for archiving waits for its end; it goes on without them"""
     archivings_waiting_max: int = 4

@@ -40,7 +40,7 @@ RUBBISH: dict[str, tuple[bytes, int]] = {
     "model of another type": (b'{"prompt": "hi", "messages": [], "model": {"$gt": ""}}', 400),
     "stream of another type": (b'{"prompt": "hi", "messages": [], "stream": "yes"}', 400),
 }
-PATHS = ("/api/smart", "/api/generate", "/claude", "/v1/chat/completions")
+PATHS = ("/api/smart", "/api/generate", "/claude", "/v1/chat/completions", "/v1/responses")
 
 
 def sound(reply: Reply, openai: bool) -> bool:

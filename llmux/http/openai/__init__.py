@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from llmux.http.openai import chat, completions, embeddings, models
+from llmux.http.openai import chat, completions, embeddings, models, responses
 from llmux.http.openai.errors import error_body
 
 if TYPE_CHECKING:
@@ -14,5 +14,5 @@ __all__ = ["error_body", "register"]
 
 def register(door: "Door", system: "System") -> None:
     """Opens the routes of this dialect."""
-    for endpoint in (chat, completions, embeddings, models):
+    for endpoint in (chat, completions, embeddings, models, responses):
         endpoint.register(door, system)

@@ -72,19 +72,24 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
         if message.role in ("system", "developer"):
             system += _texts(message, where)
         elif message.role in ("user", "assistant", "tool"):
-            _join(turns, _turn(message, where))
+            join(turns, _turn(message, where))
         else:
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
+    return closed(system, turns, "messages")
+
+
+def closed(system: list[str], turns: list[Message], param: str) -> tuple[str, tuple[Message, ...]]:
+    """The system text and the turns of a conversation that was read from `param`. Raises ClientFailure unless it asks something."""
     text = "\n\n".join(system)
     if not turns and text.strip():
         return "", (user(text),)
     if not turns:
-        raise ClientFailure("No messages provided", param="messages", code="missing_messages")
+        raise ClientFailure(f"No {param} provided", param=param, code="missing_messages")
     if turns[-1].role != "user":
-        raise unsupported("messages", "The last message must be of the role user or tool.")
+        raise unsupported(param, "The last message must be of the role user or tool.")
     if all(isinstance(part, Text) and not part.text.strip() for part in turns[-1].parts):
-        raise ClientFailure("The last message is blank.", param="messages", code="blank_message")
+        raise ClientFailure("The last message is blank.", param=param, code="blank_message")
     return text, tuple(turns)
 
 
@@ -131,7 +136,7 @@ def _call(call: Call, where: str) -> ToolCall:
     return ToolCall(call.id, call.function.name, call.function.arguments)
 
 
-def _join(turns: list[Message], turn: Message) -> None:
+def join(turns: list[Message], turn: Message) -> None:
     """Adds a turn; one of the same role as the last continues it, a new paragraph where text meets text."""
     if not turn.parts:
         return
