@@ -11,8 +11,8 @@ from llmux.actors.messages import Principal
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.failures import ClientFailure
-from llmux.http.openai.responses_history import History
-from llmux.http.openai.responses_wish import Asked, asked_of
+from llmux.http.openai.responses.history import History
+from llmux.http.openai.responses.wish import Asked, asked_of
 from tests.http.served import settings_of
 
 SETTINGS = settings_of(Path("/nowhere"))

@@ -16,13 +16,13 @@ from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import unsupported
 from llmux.http.exchange import current, json_response
 from llmux.http.openai.errors import error_body
-from llmux.http.openai.responses_body import ResponsesBody
-from llmux.http.openai.responses_events import ResponseEvent
-from llmux.http.openai.responses_history import History, items_before
-from llmux.http.openai.responses_items import Item
-from llmux.http.openai.responses_object import ResponseObject
-from llmux.http.openai.responses_stream import Reply, ResponseFrames, whole
-from llmux.http.openai.responses_wish import asked_of
+from llmux.http.openai.responses.body import ResponsesBody
+from llmux.http.openai.responses.events import ResponseEvent
+from llmux.http.openai.responses.history import History, items_before
+from llmux.http.openai.responses.items import Item
+from llmux.http.openai.responses.object import ResponseObject
+from llmux.http.openai.responses.stream import Reply, ResponseFrames, whole
+from llmux.http.openai.responses.wish import asked_of
 from llmux.http.operations import Operation, Parameter
 from llmux.http.streams import route_headers, stream
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from llmux.http.openai.responses_items import Item, OutputText, SummaryText
-from llmux.http.openai.responses_object import ResponseError, ResponseObject
+from llmux.http.openai.responses.items import Item, OutputText, SummaryText
+from llmux.http.openai.responses.object import ResponseError, ResponseObject
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

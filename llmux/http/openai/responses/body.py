@@ -13,7 +13,7 @@ import msgspec
 from llmux.config import Limits
 from llmux.failures import ClientFailure
 from llmux.http.bodies import check_count, check_depth, unsupported
-from llmux.http.openai.responses_items import GivenItem
+from llmux.http.openai.responses.items import GivenItem
 from llmux.prompts import Sampling
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]

@@ -13,7 +13,7 @@ import msgspec
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange
 from llmux.http.openai.errors import error_type
-from llmux.http.openai.responses_events import (
+from llmux.http.openai.responses.events import (
     ErrorEvent,
     ResponseCompleted,
     ResponseCreated,
@@ -23,11 +23,11 @@ from llmux.http.openai.responses_events import (
     ResponseInProgress,
     event_frame,
 )
-from llmux.http.openai.responses_history import PREFIX, History
-from llmux.http.openai.responses_items import Item, numbered
-from llmux.http.openai.responses_object import IncompleteDetails, ResponseError, ResponseObject, begun, usage_of
-from llmux.http.openai.responses_output import Output
-from llmux.http.openai.responses_wish import Asked
+from llmux.http.openai.responses.history import PREFIX, History
+from llmux.http.openai.responses.items import Item, numbered
+from llmux.http.openai.responses.object import IncompleteDetails, ResponseError, ResponseObject, begun, usage_of
+from llmux.http.openai.responses.output import Output
+from llmux.http.openai.responses.wish import Asked
 from llmux.http.openai.usage import meta_of
 from llmux.http.streams import EventFrames
 from llmux.prompts import Chunk, Finish

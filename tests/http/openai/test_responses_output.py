@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmux.http.openai.responses_output import Output
+from llmux.http.openai.responses.output import Output
 from llmux.prompts import Finish, ReasoningDelta, TextDelta, Usage, answer_of
 
 TEXT = st.text(min_size=1, max_size=4)

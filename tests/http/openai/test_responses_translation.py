@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from llmux.actors.messages import Principal
 from llmux.failures import ClientFailure
-from llmux.http.openai.responses_body import ResponsesBody
-from llmux.http.openai.responses_items import GivenItem, GivenPart
-from llmux.http.openai.responses_wish import asked_of
+from llmux.http.openai.responses.body import ResponsesBody
+from llmux.http.openai.responses.items import GivenItem, GivenPart
+from llmux.http.openai.responses.wish import asked_of
 from llmux.prompts import Image, Message, Text, ToolCall, ToolResult, assistant, user
-from tests.http.asking_responses import PIXEL, SETTINGS, asked, history, part, prompt, refused, says
+from tests.http.openai.asking_responses import PIXEL, SETTINGS, asked, history, part, prompt, refused, says
 
 
 def test_a_text_a_short_message_and_a_full_one_are_the_same_prompt():

@@ -11,8 +11,8 @@ import msgspec
 
 from llmux.actors.kept_responses import Kept, KeptResponses
 from llmux.failures import ClientFailure, printable
-from llmux.http.openai.responses_items import Item
-from llmux.http.openai.responses_object import ResponseObject
+from llmux.http.openai.responses.items import Item
+from llmux.http.openai.responses.object import ResponseObject
 
 PREFIX = "resp_"
 _ITEM_ID = re.compile(r"(?:msg|rs|fc|fco)_([0-9a-f]{32})(?:_.*)?")

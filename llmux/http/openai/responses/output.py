@@ -9,7 +9,7 @@ from typing import TypedDict
 
 import msgspec
 
-from llmux.http.openai.responses_events import (
+from llmux.http.openai.responses.events import (
     ContentPartAdded,
     ContentPartDone,
     ItemAdded,
@@ -22,7 +22,7 @@ from llmux.http.openai.responses_events import (
     TextDeltaEvent,
     TextDone,
 )
-from llmux.http.openai.responses_items import Item, MessageItem, OutputText, Progress, ReasoningItem, SummaryText
+from llmux.http.openai.responses.items import Item, MessageItem, OutputText, Progress, ReasoningItem, SummaryText
 from llmux.prompts import Chunk, ReasoningDelta, TextDelta
 
 

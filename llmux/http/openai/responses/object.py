@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from llmux.http.openai.responses_body import Metadata, ReasoningOptions, ResponsesBody, TextFormat, TextOptions
-from llmux.http.openai.responses_items import Item
+from llmux.http.openai.responses.body import Metadata, ReasoningOptions, ResponsesBody, TextFormat, TextOptions
+from llmux.http.openai.responses.items import Item
 from llmux.http.openai.usage import Meta
 from llmux.prompts import Usage
 

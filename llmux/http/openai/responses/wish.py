@@ -7,10 +7,10 @@ from llmux.actors.messages import Principal, Wish
 from llmux.config import Settings
 from llmux.failures import ClientFailure
 from llmux.http.bodies import check_count, decoded
-from llmux.http.openai.responses_body import ResponsesBody, given_items, ignored_of, refuse, sampling_of, schema_of
-from llmux.http.openai.responses_history import History, items_through
-from llmux.http.openai.responses_input import conversation_of
-from llmux.http.openai.responses_items import GivenItem, Item, ReasoningItem, item_of
+from llmux.http.openai.responses.body import ResponsesBody, given_items, ignored_of, refuse, sampling_of, schema_of
+from llmux.http.openai.responses.history import History, items_through
+from llmux.http.openai.responses.input import conversation_of
+from llmux.http.openai.responses.items import GivenItem, Item, ReasoningItem, item_of
 from llmux.prompts import Prompt
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from llmux.http.images import image_in
 from llmux.http.openai.messages import closed, join
-from llmux.http.openai.responses_items import (
+from llmux.http.openai.responses.items import (
     Content,
     FunctionCallItem,
     FunctionOutputItem,

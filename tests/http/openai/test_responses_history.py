@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from llmux.actors.messages import Principal
 from llmux.config import Limits, replaced
 from llmux.failures import ClientFailure
-from llmux.http.openai.responses_history import History
-from llmux.http.openai.responses_items import numbered
-from llmux.http.openai.responses_object import ResponseObject, begun
-from llmux.http.openai.responses_output import Output
-from llmux.http.openai.responses_wish import Asked, asked_of
+from llmux.http.openai.responses.history import History
+from llmux.http.openai.responses.items import numbered
+from llmux.http.openai.responses.object import ResponseObject, begun
+from llmux.http.openai.responses.output import Output
+from llmux.http.openai.responses.wish import Asked, asked_of
 from llmux.prompts import ReasoningDelta, TextDelta, assistant, user
-from tests.http.asking_responses import PIXEL, SETTINGS, asked, history, part, says
+from tests.http.openai.asking_responses import PIXEL, SETTINGS, asked, history, part, says
 
 
 def kept_after(first: Asked, hex: str, kept: History, *chunks: Any) -> ResponseObject:

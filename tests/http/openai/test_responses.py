@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from llmux.actors.key_registry import IssueKey
-from llmux.http.openai.responses_events import ResponseEvent
-from llmux.http.openai.responses_object import ResponseObject
+from llmux.http.openai.responses.events import ResponseEvent
+from llmux.http.openai.responses.object import ResponseObject
 from llmux.http.streams import KEEP_ALIVE
 from tests.http.served import Reply, connected, gateway, settings_of
 
