@@ -9,6 +9,7 @@ CACHE  := .cache
 UV     := uv==0.13.9
 
 PYTEST_ARGS ?=
+TEST_WORKERS ?= auto
 SERVE_ARGS  ?=
 BENCH_ARGS  ?=
 LOCK_ARGS   ?=
@@ -26,9 +27,10 @@ run: $(RUN)/.installed ## start the gateway (SERVE_ARGS="..." goes to `llmux ser
 demo: $(RUN)/.installed ## show the gateway at work without any login
 	@exec $(RUN)/bin/llmux demo
 
-# pytest comes last and has the last word: who reads the output finds its summary in the closing line.
+# As many files of tests at a time as there are processors; the tests of one file share what they have started, so they stay
+# together. pytest comes last and has the last word: who reads the output finds its summary in the closing line.
 test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp $(CACHE)/clients.stamp ## every check (PYTEST_ARGS="-k name" goes to pytest)
-	@exec $(TEST)/bin/python -m pytest $(PYTEST_ARGS)
+	@exec $(TEST)/bin/python -m pytest --numprocesses $(TEST_WORKERS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 # What `make test` does to the log and to the command-line tools in a minute, at length and with another seed each time; the
 # seed is printed, to try it again.
