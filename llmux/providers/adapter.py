@@ -109,12 +109,15 @@ Report = Callable[[QuotaWindow], None]
 """Passes on what the provider said about a quota. Never waits."""
 
 
+def unsupported(sentence: str, evidence: str) -> ProviderFailure:
+    """For a prompt that is good but that this provider cannot be given: another one perhaps can, so the next route is tried."""
+    return ProviderFailure(Kind.UNSUPPORTED, sentence, evidence=evidence)
+
+
 def refuse_if_strict(prompt: Prompt, ignored: tuple[str, ...]) -> None:
     """Raises ProviderFailure (UNSUPPORTED) when the prompt is strict and there are wishes that would be left out."""
     if prompt.strict and ignored:
-        raise ProviderFailure(
-            Kind.UNSUPPORTED, f"It cannot carry out: {', '.join(ignored)}.", evidence="gateway.strict"
-        )
+        raise unsupported(f"It cannot carry out: {', '.join(ignored)}.", "gateway.strict")
 
 
 class Adapter(Protocol):

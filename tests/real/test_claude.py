@@ -235,12 +235,12 @@ async def test_any_json_object_may_be_asked_for(api: Upstream, make: Make) -> No
 async def test_a_schema_that_the_cli_would_drop_in_silence_is_refused(make: Make) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "nonsense"}}}
     failure = await fails(make(), prompt=Prompt((user("Hello"),), json_schema=schema))
-    assert (failure.kind, failure.evidence) == (Kind.INVALID_REQUEST, "claude.schema")
+    assert (failure.kind, failure.evidence) == (Kind.UNSUPPORTED, "claude.schema")
 
 
 async def test_tools_are_refused_with_a_sentence(make: Make) -> None:
     failure = await fails(make(), prompt=Prompt((user("Hello"),), tools=(Tool("f"),)))
-    assert failure.kind is Kind.INVALID_REQUEST
+    assert failure.kind is Kind.UNSUPPORTED
 
 
 # --- one upstream message per request ------------------------------------------------------------------------------

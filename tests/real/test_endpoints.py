@@ -191,6 +191,22 @@ def chat(provider: str, *, stream: bool) -> dict[str, Any]:
     return body
 
 
+def test_a_conversation_that_only_one_provider_can_carry_is_answered_by_it_whoever_is_drawn_first(house: House):
+    """Past tool calls reach the model through Claude Code only."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'}}
+    messages = [
+        {"role": "user", "content": "Weather in Oslo?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    ]
+    text = house.expect("claude")
+    for seed in range(6):  # each draws anew
+        body = {"model": "auto", "messages": messages, "seed": seed}
+        reply = house.gateway.call("POST", "/v1/chat/completions", body, {"cache-control": "no-cache"})
+        assert (reply.status, reply.headers["x-llmux-provider"]) == (200, "claude"), reply
+        assert reply.json["choices"][0]["message"]["content"] == text
+
+
 def test_every_model_is_listed(house: House):
     listed = {entry["id"]: entry["owned_by"] for entry in house.gateway.call("GET", "/v1/models").json["data"]}
     for provider, model in MODELS.items():

@@ -26,7 +26,7 @@ _SENTENCES: dict[str, tuple[Kind, str]] = {
     "length": (Kind.CONTEXT_TOO_LONG, "The prompt is longer than the model's context."),
     "size": (Kind.INVALID_REQUEST, "The request is larger than Anthropic takes."),
     "request": (Kind.INVALID_REQUEST, "Anthropic refused the request."),
-    "schema": (Kind.INVALID_REQUEST, "Claude Code cannot use this JSON schema."),
+    "schema": (Kind.UNSUPPORTED, "Claude Code cannot use this JSON schema."),
     "refusal": (Kind.REFUSED, "The model refused to answer."),
     "upstream": (Kind.UNAVAILABLE, "Anthropic answered with a server error."),
     "connection": (Kind.UNAVAILABLE, "Claude Code could not reach Anthropic."),
