@@ -87,7 +87,13 @@ class Provider(Actor):
     def standing(self, account: str) -> Standing:
         """What routing needs to know of an account beside the facts."""
         readiness = self._desks[account].readiness
-        return Standing(readiness.installed, readiness.logged_in, readiness.sentence, readiness.models)
+        return Standing(
+            readiness.installed,
+            readiness.logged_in,
+            readiness.sentence,
+            self._desks[account].refusal,
+            readiness.models,
+        )
 
     def readiness(self, account: str) -> Readiness:
         """What the last probe of this account said."""
@@ -221,6 +227,8 @@ class Provider(Actor):
                 await self._answer(desk, trial, message)
         except LLMuxError as failure:
             trial.failure = failure
+            if isinstance(failure, ProviderFailure) and failure.kind in (Kind.LOGGED_OUT, Kind.INELIGIBLE):
+                desk.refusal = str(failure)
         except Exception as error:
             report(error, "adapter failed", provider=self.name)
             trial.failure = ProviderFailure(

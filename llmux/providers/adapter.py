@@ -102,6 +102,13 @@ class Place(msgspec.Struct, frozen=True):
     clock: Clock
 
 
+def log_in(place: Place) -> str:
+    """What to type so that the vendor's own program asks for the login of this account."""
+    return f"llmux login {place.name}" + (
+        f" --account {place.account.name}" if len(place.settings.accounts) > 1 else ""
+    )
+
+
 Emit = Callable[[Chunk], Awaitable[None]]
 """Passes one chunk on. It waits when the reader is slow."""
 

@@ -79,6 +79,7 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         with pytest.raises(NoRoute) as refused:
             await answer(system)
         assert refused.value.excluded[0].reason == "logged_out"
+        assert refused.value.excluded[0].sentence == "Log in."
         await trio.sleep(121)
         assert not await facts_of(system, LoginRestored), "the same login is not tried again and again"
         adapter.failure = None
@@ -87,6 +88,20 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         assert (await answer(system)).text == "hello"
         assert len(await facts_of(system, LoginExpired)) == 1
         assert len(await facts_of(system, LoginRestored)) == 1
+
+
+async def test_why_an_account_was_turned_away_is_said_whatever_else_is_to_be_said_of_its_program(
+    tmp_path, virtual_time, adapter
+):
+    adapter.readiness = Readiness(True, True, sentence="This program is old.", login_stamp="first")
+    adapter.failure = ProviderFailure(Kind.INELIGIBLE, "Verify the account.", evidence="test")
+    async with open_house(tmp_path) as system:
+        with pytest.raises(ProviderFailure):
+            await answer(system)
+        with pytest.raises(NoRoute) as refused:
+            await answer(system)
+        assert refused.value.excluded[0].sentence == "Verify the account."
+        assert system.health().providers["one"].sentence == "Verify the account."
 
 
 async def test_a_refused_login_is_tried_again_after_ten_minutes_and_an_ineligible_account_is_not(
@@ -112,8 +127,9 @@ async def test_a_refusal_survives_a_restart_until_the_login_is_another_one(tmp_p
         assert await facts_of(system, ProviderIneligible)
     adapter.failure = None
     async with open_house(tmp_path, seed=1) as system:
-        with pytest.raises(NoRoute):
+        with pytest.raises(NoRoute) as refused:
             await answer(system)
+        assert refused.value.excluded[0].sentence.endswith("log in with another one: llmux login one")
         assert not await facts_of(system, LoginRestored)
     adapter.readiness = Readiness(True, True, login_stamp="second")
     async with open_house(tmp_path, seed=2) as system:

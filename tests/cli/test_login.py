@@ -222,6 +222,17 @@ def test_doctor_tells_until_when_a_login_holds_and_no_token(machine: Machine) ->
     assert machine.type("doctor").stdout.count("renewed by itself") == 3
 
 
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini"])
+def test_doctor_says_which_account_is_logged_out_and_what_to_type_for_it(machine: Machine, name: str) -> None:
+    machine.install(name)
+    accounts = f'[[providers.{name}.accounts]]\nname = "private"\n[[providers.{name}.accounts]]\nname = "work"\n'
+    machine.config.write_text(f'{accounts}config_dir = "{machine.home / "work"}"\n')
+    said = machine.type("doctor").stdout
+    for account in ("private", "work"):
+        [line] = [line for line in said.splitlines() if line.startswith(f"{name} ({account}): ")]
+        assert f"llmux login {name} --account {account}" in line
+
+
 @pytest.mark.parametrize("name", ["claude", "codex"])
 def test_doctor_tells_a_version_beyond_the_tested_one(machine: Machine, name: str) -> None:
     machine.install(name)

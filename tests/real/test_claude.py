@@ -359,7 +359,7 @@ async def test_no_headers_within_the_clis_own_limit_is_a_time_out(api: Upstream,
 async def test_without_a_login_nothing_goes_up(api: Upstream, make: Make) -> None:
     failure = await fails(make(environ={}))
     assert failure.kind is Kind.LOGGED_OUT
-    assert "claude auth login" in str(failure)
+    assert "llmux login claude" in str(failure)
     assert calls(api) == []
 
 
@@ -491,7 +491,7 @@ async def test_the_probe_knows_version_and_login(api: Upstream, make: Make) -> N
 async def test_the_probe_says_how_to_log_in(make: Make) -> None:
     readiness = await make(environ={}).probe()
     assert (readiness.installed, readiness.logged_in, readiness.login_stamp) == (True, False, "")
-    assert "claude auth login" in readiness.sentence
+    assert "llmux login claude" in readiness.sentence
 
 
 async def test_an_account_has_its_own_login(api: Upstream, make: Make, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ async def test_a_renewal_that_is_refused_logs_out_and_only_the_cli_has_touched_t
         with pytest.raises(ProviderFailure) as caught:
             await ask(adapter, "Hello")
     assert caught.value.kind is Kind.LOGGED_OUT
-    assert "claude auth login" in str(caught.value)
+    assert "llmux login claude" in str(caught.value)
     assert len([seen for seen in api.log() if seen["path"] == "/v1/oauth/token"]) == 1
     assert json.loads(file.read_text())["claudeAiOauth"]["refreshToken"] == "", "it has blanked it itself"
     assert calls(api) == []

@@ -10,7 +10,8 @@ from llmux.failures import Kind, ProviderFailure, printable
 
 Line = Mapping[str, Any]
 
-LOG_IN = "Type: claude auth login   (in a container: claude setup-token, and set CLAUDE_CODE_OAUTH_TOKEN)."
+IN_A_CONTAINER = "(in a container: claude setup-token, and set CLAUDE_CODE_OAUTH_TOKEN)."
+LOG_IN = f"Type: llmux login claude   {IN_A_CONTAINER}"
 
 ACCOUNT_LIMITS = ("five_hour", "seven_day", "overage")
 """the limits that cover the whole account; every other one ("seven_day_opus") is that of the model that was asked"""
