@@ -10,7 +10,7 @@ from llmux.actors.provider import Recheck
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import LoginExpired, LoginRestored, ProviderIneligible
-from llmux.failures import Kind, NoRoute, ProviderFailure
+from llmux.failures import Kind, LLMuxError, NoRoute, ProviderFailure
 from llmux.prompts import Finish, TextDelta, Usage
 from llmux.providers.adapter import QuotaWindow, Readiness, WorkerStatistics
 from tests.actors.house import facts_of, house_settings, scripted, types_of, wish
@@ -88,6 +88,23 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         assert (await answer(system)).text == "hello"
         assert len(await facts_of(system, LoginExpired)) == 1
         assert len(await facts_of(system, LoginRestored)) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "rest_ms"),
+    [({}, 600_000), ({"in_ms": 100 * 86_400_000}, 7 * 86_400_000), ({"in_ms": -86_400_000}, 1_000)],
+)
+async def test_who_meets_a_spent_quota_is_told_to_wait_as_long_as_the_route_rests(
+    tmp_path, virtual_time, adapter, told, rest_ms
+):
+    """Not for 100 days because a vendor says so, and not without a time because it says none."""
+    async with open_house(tmp_path) as system:
+        resets_at = system.clock.now() + told["in_ms"] if told else None
+        adapter.failure = ProviderFailure(Kind.QUOTA_EXHAUSTED, "Spent.", evidence="test", resets_at=resets_at)
+        for _ in range(2):  # by the one that tried it, and by the one that leaves it alone
+            with pytest.raises(LLMuxError) as refused:
+                await answer(system)
+            assert refused.value.retry_after_ms == pytest.approx(rest_ms, abs=1_100)
 
 
 async def test_why_an_account_was_turned_away_is_said_whatever_else_is_to_be_said_of_its_program(
