@@ -121,6 +121,14 @@ async def test_why_an_account_was_turned_away_is_said_whatever_else_is_to_be_sai
         assert system.health().providers["one"].sentence == "Verify the account."
 
 
+async def test_what_is_wrong_with_a_provider_that_can_be_used_all_the_same_is_told(tmp_path, virtual_time, adapter):
+    """A login that cannot be renewed where it is mounted should be heard of before it ends."""
+    adapter.readiness = Readiness(True, True, sentence="Its login is read-only.")
+    async with open_house(tmp_path) as system:
+        health = system.health().providers["one"]
+        assert (health.available, health.sentence) == (True, "Its login is read-only.")
+
+
 async def test_a_refused_login_is_tried_again_after_ten_minutes_and_an_ineligible_account_is_not(
     tmp_path, virtual_time, adapter
 ):
