@@ -1,7 +1,7 @@
 """OpenAI's chat completions: the body of a request, and the wish it stands for. Pure.
 
 What cannot be done is refused where the answer would be another one (`n` > 1, tools, audio), and reported in `x-llmux-ignored`
-where it would only be a little different (penalties, logprobs). Unknown fields are ignored.
+where it would only be a little different (penalties, logprobs, top_k). Unknown fields are ignored.
 """
 
 from collections.abc import Mapping
@@ -67,6 +67,8 @@ class ChatBody(msgspec.Struct, frozen=True):
     top_logprobs: int | None = None
     prediction: Any = None
     verbosity: str | None = None
+    top_k: Any = None
+    min_p: Any = None
     web_search_options: Any = None
 
 
@@ -86,6 +88,7 @@ _IGNORED = (
     "top_logprobs",
     "prediction",
     "verbosity",
+    *("top_k", "min_p"),  # not OpenAI's, but of many who speak its dialect
     "web_search_options",
 )
 

@@ -124,7 +124,7 @@ def unsupported(sentence: str, evidence: str) -> ProviderFailure:
 def refuse_if_strict(prompt: Prompt, ignored: tuple[str, ...]) -> None:
     """Raises ProviderFailure (UNSUPPORTED) when the prompt is strict and there are wishes that would be left out."""
     if prompt.strict and ignored:
-        raise unsupported(f"It cannot carry out: {', '.join(ignored)}.", "gateway.strict")
+        raise unsupported(f"This provider cannot carry out: {', '.join(ignored)}.", "gateway.strict")
 
 
 class Adapter(Protocol):

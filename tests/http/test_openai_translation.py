@@ -216,8 +216,10 @@ def test_what_says_nothing_is_not_refused():
 
 
 def test_what_is_left_out_is_reported():
-    got = asked(HI, frequency_penalty=1, presence_penalty=0, logprobs=False, logit_bias={"5": 1}, verbosity="low")
-    assert got.ignored == ("frequency_penalty", "logit_bias", "verbosity")
+    got = asked(
+        HI, frequency_penalty=1, presence_penalty=0, logprobs=False, logit_bias={"5": 1}, verbosity="low", top_k=40
+    )
+    assert got.ignored == ("frequency_penalty", "logit_bias", "verbosity", "top_k")
 
 
 def test_response_formats():
