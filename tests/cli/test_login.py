@@ -187,7 +187,7 @@ def test_what_is_typed_reaches_the_program(tmp_path: Path) -> None:
     try:
         os.write(terminal, b"the code\n")
         said = b""
-        while b"ended with" not in said:
+        while b"ended with" not in said or not said.endswith(b"\n"):
             said += os.read(terminal, 4096)
         assert b"True the code" in said
         assert b"ended with 5" in said
