@@ -201,6 +201,11 @@ class Excluded(msgspec.Struct, frozen=True):
     sentence: str
     until: int | None = None
 
+    @property
+    def who(self) -> str:
+        """The provider, and which of its accounts where it is not the only one."""
+        return self.provider if self.account == "default" else f"{self.provider} ({self.account})"
+
 
 CANNOT_EMBED = "cannot_embed"
 """why a provider is left out that makes no vectors"""
@@ -224,7 +229,7 @@ class NoRoute(GatewayFailure):
             self.status, self.code = POLICIES[Kind(reason)].status, POLICIES[Kind(reason)].code
         ends = [entry.until for entry in excluded if entry.until is not None]
         self.retry_after_ms = max(1000, min(ends) - now) if ends else None
-        told = "; ".join(f"{entry.provider}: {entry.sentence.rstrip('.')}" for entry in excluded)
+        told = "; ".join(f"{entry.who}: {entry.sentence.rstrip('.')}" for entry in excluded)
         super().__init__(f"No provider is available. {told}".strip())
 
 

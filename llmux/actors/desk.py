@@ -65,6 +65,8 @@ class Desk:
         self.readiness = Readiness(installed=True, logged_in=True)
         self.probing = self.asked = False
         self.probed = trio.Event()
+        self.refusal = ""
+        """what was said when the vendor turned the login away"""
         self.lost = 0
         """workers lost that are in the log already"""
 

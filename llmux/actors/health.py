@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ProviderHealth(msgspec.Struct, frozen=True):
-    """One provider. `sentence` says why it is not available, and what to do ("" = it is)."""
+    """One provider. `sentence` says why it is not available, or what is wrong although it is, and what to do ("" = nothing)."""
 
     available: bool
     model: str
@@ -92,6 +92,8 @@ def _provider(name: str, system: "System") -> ProviderHealth:
     resting = [found[1].until for found in rests if found is not None and lasts(found[1], world.now)]
     answers = sum(each.answers for each in known)
     available = any(each is None for each in excluded)
+    warnings = (each.sentence for each in readiness if each.ready)
+    reasons = (each.sentence for each in excluded if each is not None)
     return ProviderHealth(
         available=available,
         model=settings.default_model,
@@ -102,5 +104,5 @@ def _provider(name: str, system: "System") -> ProviderHealth:
         installed=any(each.installed for each in readiness),
         logged_in=any(each.logged_in for each in readiness),
         version=next((each.version for each in readiness if each.version), ""),
-        sentence="" if available else next((each.sentence for each in excluded if each is not None), ""),
+        sentence=next(filter(None, warnings if available else reasons), ""),
     )

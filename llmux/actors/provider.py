@@ -12,7 +12,7 @@ from llmux.actors.actor import Actor, Message
 from llmux.actors.desk import Desk, ProviderStatistics, Trial
 from llmux.actors.facts.providers import account_key
 from llmux.actors.journal import Journal
-from llmux.actors.quota_tracker import NoteWindow, QuotaTracker
+from llmux.actors.quota_tracker import NoteWindow, QuotaTracker, rest_ms_of
 from llmux.actors.router import Standing
 from llmux.clock import Clock
 from llmux.config import Limits, ProviderSettings
@@ -87,7 +87,13 @@ class Provider(Actor):
     def standing(self, account: str) -> Standing:
         """What routing needs to know of an account beside the facts."""
         readiness = self._desks[account].readiness
-        return Standing(readiness.installed, readiness.logged_in, readiness.sentence, readiness.models)
+        return Standing(
+            readiness.installed,
+            readiness.logged_in,
+            readiness.sentence,
+            self._desks[account].refusal,
+            readiness.models,
+        )
 
     def readiness(self, account: str) -> Readiness:
         """What the last probe of this account said."""
@@ -221,6 +227,8 @@ class Provider(Actor):
                 await self._answer(desk, trial, message)
         except LLMuxError as failure:
             trial.failure = failure
+            if isinstance(failure, ProviderFailure):
+                self._note_end(desk, failure)
         except Exception as error:
             report(error, "adapter failed", provider=self.name)
             trial.failure = ProviderFailure(
@@ -260,6 +268,13 @@ class Provider(Actor):
             )
         if not finished:
             raise ProviderFailure(Kind.GARBLED, f"The answer of {self.name} has no end.", evidence="gateway.unfinished")
+
+    def _note_end(self, desk: Desk, failure: ProviderFailure) -> None:
+        """Who hears of a spent quota is told to wait as long as it will rest, whatever its vendor says."""
+        if failure.kind in (Kind.LOGGED_OUT, Kind.INELIGIBLE):
+            desk.refusal = str(failure)
+        elif failure.kind is Kind.QUOTA_EXHAUSTED:
+            failure.retry_after_ms = rest_ms_of(failure, self.settings, self._limits, self._clock.now())
 
     def _report(self, account: str, window: QuotaWindow) -> None:
         note = NoteWindow(

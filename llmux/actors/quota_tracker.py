@@ -16,7 +16,7 @@ from llmux.events import (
     QuotaReported,
     QuotaReset,
 )
-from llmux.failures import POLICIES, Kind
+from llmux.failures import POLICIES, Kind, ProviderFailure
 
 _PER_MODEL = frozenset({"gemini", "ollama", "scripted"})
 """kinds of provider whose quotas count per model; the others count per account"""
@@ -131,18 +131,27 @@ def decide(facts: Facts, message: Note, settings: Settings, now: int) -> list[Qu
 
 
 def _failed(message: NoteFailure, provider: ProviderSettings, limits: Limits, now: int) -> list[QuotaFact]:
-    cools_ms = POLICIES[message.kind].cools_ms
-    if cools_ms == 0:
+    rest_ms = rest_ms_of(message, provider, limits, now)
+    if rest_ms is None:
         return []
-    if cools_ms < 0:
-        cools_ms = provider.cooldown_ms
-    told = message.resets_at - now if message.resets_at is not None else message.retry_after_ms
-    rest_ms = min(max(told if told is not None else cools_ms, _REST_MS_MIN), limits.cooldown_ms_max)
     where = {"provider": message.provider, "account": message.account, "model": scope_of(message, provider.kind)}
     if message.kind is Kind.QUOTA_EXHAUSTED:
         exhausted = QuotaExhausted(**where, evidence=message.evidence, until=now + rest_ms, resets_at=message.resets_at)
         return [exhausted]
     return [ProviderCooled(**where, kind=message.kind.value, evidence=message.evidence, until=now + rest_ms)]
+
+
+def rest_ms_of(
+    failure: NoteFailure | ProviderFailure, provider: ProviderSettings, limits: Limits, now: int
+) -> int | None:
+    """How long a route rests after a failure: as long as it was told, within limits; None when its kind does not cool."""
+    cools_ms = POLICIES[failure.kind].cools_ms
+    if cools_ms == 0:
+        return None
+    if cools_ms < 0:
+        cools_ms = provider.cooldown_ms
+    told = failure.resets_at - now if failure.resets_at is not None else failure.retry_after_ms
+    return min(max(told if told is not None else cools_ms, _REST_MS_MIN), limits.cooldown_ms_max)
 
 
 def scope_of(message: NoteFailure, provider_kind: str) -> str:

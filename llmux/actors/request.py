@@ -10,6 +10,9 @@ from llmux.events import Event, NewEvent
 from llmux.failures import LLMuxError
 from llmux.prompts import Answer, Chunk, Finish, answer_of
 
+READY_MAX = 256
+"""chunks that are handed out at once: writing them as frames takes about a millisecond"""
+
 
 class Produces(Protocol):
     """What a request reads from: a flight, or a cached answer."""
@@ -99,12 +102,14 @@ class Request:
             raise self._failure.with_traceback(None)
 
     async def receive(self) -> list[Chunk]:
-        """All chunks that are ready, at least one; the `Finish` comes last, once its terminal fact is on disk.
+        """The chunks that are ready, 1 to `READY_MAX`; the `Finish` comes last, once its terminal fact is on disk.
 
         [] after the end. Raises the LLMuxError that ended the answer, after the chunks that came before it.
         """
         while True:
-            ready = self._producer.chunks[self._cursor :]
+            if len(self._producer.chunks) - self._cursor >= READY_MAX:
+                await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
+            ready = self._producer.chunks[self._cursor : self._cursor + READY_MAX]
             if ready:
                 self._cursor += len(ready)
                 return ready

@@ -28,11 +28,13 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the running provider actors know of one account beside the facts. `sentence` says what is wrong ("" = nothing)."""
+    """What the running provider actors know of one account beside the facts. `sentence` says what is wrong ("" = nothing),
+    `refusal` what was said when the vendor turned its login away ("" = not since the start)."""
 
     installed: bool = True
     logged_in: bool = True
     sentence: str = ""
+    refusal: str = ""
     models: tuple[str, ...] = ()
     given_up: bool = False
 
@@ -199,7 +201,7 @@ def exclusion_of(entry: Route, world: World) -> Excluded | None:
     if not standing.logged_in:
         return because("logged_out", standing.sentence)
     if facts is not None and facts.refused:
-        return because(facts.refused, standing.sentence or _REFUSED[facts.refused])
+        return because(facts.refused, standing.refusal or _refusal(entry, facts.refused, world.settings))
     if resting is not None:
         rest_key, rest = resting
         if lasts(rest, world.now):
@@ -209,10 +211,16 @@ def exclusion_of(entry: Route, world: World) -> Excluded | None:
     return None
 
 
-_REFUSED = {
-    "logged_out": "Its login was refused; log in again.",
-    "ineligible": "Its account may not use it.",
-}
+def _refusal(entry: Route, why: str, settings: Settings) -> str:
+    """What is said after a restart, when the log only knows that the vendor turned the login away."""
+    provider = settings.providers[entry.provider]
+    which = f" --account {entry.account}" if len(provider.accounts) > 1 else ""
+    how = "ollama signin" if provider.kind == "ollama" else f"llmux login {entry.provider}{which}"
+    if why == "ineligible":
+        return f"Its account may not use it; log in with another one: {how}"
+    return f"Its login was refused; log in again: {how}"
+
+
 _RESTING = {
     "quota_exhausted": "Its quota is spent.",
     "rate_limited": "It asked for fewer requests.",

@@ -37,9 +37,10 @@ def _print_report(report: Report) -> None:
         table.add_row(entry.provider, entry.account, *signs, str(entry.weight))
     console.print(table)
     for entry in report.providers:
+        who = entry.provider if entry.account == "default" else f"{entry.provider} ({entry.account})"
         for sentence in (entry.sentence, *entry.notes):
             if sentence:
-                console.print(f"{entry.provider}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+                console.print(f"{who}: {sentence}", highlight=False, soft_wrap=True, markup=False)
     if not report.ready:
         console.print(
             "No provider is ready. `llmux demo` shows the gateway without any.", highlight=False, soft_wrap=True

@@ -129,9 +129,8 @@ class EventStream(ResponseBody):
             chunks = await self._request.receive()
             if not chunks:
                 raise RuntimeError("the answer ended without a Finish")
-            data = b"" if self._opened else self._frames.opening()
+            opening = b"" if self._opened else self._frames.opening()
             self._opened = True
-            for chunk in chunks:
-                data += self._frames.chunk(chunk)
-                self._ended = self._ended or isinstance(chunk, Finish)
+            data = opening + b"".join(map(self._frames.chunk, chunks))
+            self._ended = isinstance(chunks[-1], Finish)
         return data

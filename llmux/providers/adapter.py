@@ -103,6 +103,13 @@ class Place(msgspec.Struct, frozen=True):
     clock: Clock
 
 
+def log_in(place: Place) -> str:
+    """What to type so that the vendor's own program asks for the login of this account."""
+    return f"llmux login {place.name}" + (
+        f" --account {place.account.name}" if len(place.settings.accounts) > 1 else ""
+    )
+
+
 Emit = Callable[[Chunk], Awaitable[None]]
 """Passes one chunk on. It waits when the reader is slow."""
 
@@ -110,12 +117,15 @@ Report = Callable[[QuotaWindow], None]
 """Passes on what the provider said about a quota. Never waits."""
 
 
+def unsupported(sentence: str, evidence: str) -> ProviderFailure:
+    """For a prompt that is good but that this provider cannot be given: another one perhaps can, so the next route is tried."""
+    return ProviderFailure(Kind.UNSUPPORTED, sentence, evidence=evidence)
+
+
 def refuse_if_strict(prompt: Prompt, ignored: tuple[str, ...]) -> None:
     """Raises ProviderFailure (UNSUPPORTED) when the prompt is strict and there are wishes that would be left out."""
     if prompt.strict and ignored:
-        raise ProviderFailure(
-            Kind.UNSUPPORTED, f"It cannot carry out: {', '.join(ignored)}.", evidence="gateway.strict"
-        )
+        raise unsupported(f"This provider cannot carry out: {', '.join(ignored)}.", "gateway.strict")
 
 
 def refuse_embedding(prompt: Prompt) -> None:

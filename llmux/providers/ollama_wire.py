@@ -7,6 +7,7 @@ import msgspec
 
 from llmux.failures import Kind, ProviderFailure, printable
 from llmux.prompts import Image, Message, Prompt, Text
+from llmux.providers.adapter import unsupported
 
 BYTES_PER_TOKEN_MAX = 8
 """No prompt that people write has more bytes per token than this (ordinary text has about 4)."""
@@ -97,9 +98,9 @@ def text_bytes(prompt: Prompt) -> int:
 def _refuse(prompt: Prompt, model: str, facts: ModelFacts) -> None:
     parts = [part for message in prompt.messages for part in message.parts]
     if prompt.tools or any(not isinstance(part, Text | Image) for part in parts):
-        raise _invalid("Tools do not reach Ollama through LLMux yet; ask without them.", "ollama.tools")
+        raise unsupported("Tools do not reach Ollama through LLMux yet; ask without them.", "ollama.tools")
     if facts.sees is False and any(isinstance(part, Image) for part in parts):
-        raise _invalid(f"The model '{printable(model, 100)}' of Ollama sees no images.", "ollama.no_vision")
+        raise unsupported(f"The model '{printable(model, 100)}' of Ollama sees no images.", "ollama.no_vision")
     if not prompt.system and not any(
         isinstance(part, Image) or part.text for part in parts if isinstance(part, Text | Image)
     ):

@@ -10,7 +10,7 @@ from llmux.actors.provider import Recheck
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import LoginExpired, LoginRestored, ProviderIneligible
-from llmux.failures import Kind, NoRoute, ProviderFailure
+from llmux.failures import Kind, LLMuxError, NoRoute, ProviderFailure
 from llmux.prompts import Finish, TextDelta, Usage
 from llmux.providers.adapter import QuotaWindow, Readiness, WorkerStatistics
 from tests.actors.house import facts_of, house_settings, scripted, types_of, wish
@@ -79,6 +79,7 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         with pytest.raises(NoRoute) as refused:
             await answer(system)
         assert refused.value.excluded[0].reason == "logged_out"
+        assert refused.value.excluded[0].sentence == "Log in."
         await trio.sleep(121)
         assert not await facts_of(system, LoginRestored), "the same login is not tried again and again"
         adapter.failure = None
@@ -87,6 +88,45 @@ async def test_a_refused_login_leaves_the_provider_out_until_somebody_logs_in_ag
         assert (await answer(system)).text == "hello"
         assert len(await facts_of(system, LoginExpired)) == 1
         assert len(await facts_of(system, LoginRestored)) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "rest_ms"),
+    [({}, 600_000), ({"in_ms": 100 * 86_400_000}, 7 * 86_400_000), ({"in_ms": -86_400_000}, 1_000)],
+)
+async def test_who_meets_a_spent_quota_is_told_to_wait_as_long_as_the_route_rests(
+    tmp_path, virtual_time, adapter, told, rest_ms
+):
+    """Not for 100 days because a vendor says so, and not without a time because it says none."""
+    async with open_house(tmp_path) as system:
+        resets_at = system.clock.now() + told["in_ms"] if told else None
+        adapter.failure = ProviderFailure(Kind.QUOTA_EXHAUSTED, "Spent.", evidence="test", resets_at=resets_at)
+        for _ in range(2):  # by the one that tried it, and by the one that leaves it alone
+            with pytest.raises(LLMuxError) as refused:
+                await answer(system)
+            assert refused.value.retry_after_ms == pytest.approx(rest_ms, abs=1_100)
+
+
+async def test_why_an_account_was_turned_away_is_said_whatever_else_is_to_be_said_of_its_program(
+    tmp_path, virtual_time, adapter
+):
+    adapter.readiness = Readiness(True, True, sentence="This program is old.", login_stamp="first")
+    adapter.failure = ProviderFailure(Kind.INELIGIBLE, "Verify the account.", evidence="test")
+    async with open_house(tmp_path) as system:
+        with pytest.raises(ProviderFailure):
+            await answer(system)
+        with pytest.raises(NoRoute) as refused:
+            await answer(system)
+        assert refused.value.excluded[0].sentence == "Verify the account."
+        assert system.health().providers["one"].sentence == "Verify the account."
+
+
+async def test_what_is_wrong_with_a_provider_that_can_be_used_all_the_same_is_told(tmp_path, virtual_time, adapter):
+    """A login that cannot be renewed where it is mounted should be heard of before it ends."""
+    adapter.readiness = Readiness(True, True, sentence="Its login is read-only.")
+    async with open_house(tmp_path) as system:
+        health = system.health().providers["one"]
+        assert (health.available, health.sentence) == (True, "Its login is read-only.")
 
 
 async def test_a_refused_login_is_tried_again_after_ten_minutes_and_an_ineligible_account_is_not(
@@ -112,8 +152,9 @@ async def test_a_refusal_survives_a_restart_until_the_login_is_another_one(tmp_p
         assert await facts_of(system, ProviderIneligible)
     adapter.failure = None
     async with open_house(tmp_path, seed=1) as system:
-        with pytest.raises(NoRoute):
+        with pytest.raises(NoRoute) as refused:
             await answer(system)
+        assert refused.value.excluded[0].sentence.endswith("log in with another one: llmux login one")
         assert not await facts_of(system, LoginRestored)
     adapter.readiness = Readiness(True, True, login_stamp="second")
     async with open_house(tmp_path, seed=2) as system:

@@ -11,6 +11,7 @@ from llmux.actors.facts import plain
 from llmux.actors.messages import Principal
 from llmux.actors.opening import open_system
 from llmux.actors.replaying import replay
+from llmux.actors.request import READY_MAX
 from llmux.clock import SeededClock
 from llmux.config import Limits
 from llmux.events import (
@@ -156,6 +157,31 @@ async def test_what_cannot_succeed_is_tried_once(tmp_path, virtual_time):
         with system.request(wish("hi", tries=5)) as request, pytest.raises(ProviderFailure) as caught:
             await request.answer()
         assert (caught.value.status, request.attempts) == (400, 1)
+
+
+async def test_a_long_answer_that_is_read_late_is_handed_out_in_pieces_and_others_run_between_them(
+    tmp_path, virtual_time
+):
+    """Else whoever does not read for a while, or finds a long answer in the cache, would hold the whole gateway up."""
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with open_house(tmp_path, {"one": scripted("say=on+and,chunks=2000")}) as system:
+        with system.request(wish()) as request:
+            await request.over()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(others)
+                sizes = []
+                while chunks := await request.receive():
+                    sizes.append(len(chunks))
+                nursery.cancel_scope.cancel()
+            assert sizes == [READY_MAX] * 7 + [2000 - 7 * READY_MAX, 1]
+            assert turns >= 6
 
 
 async def test_a_spent_quota_rests_until_it_resets_and_is_then_tried_once(tmp_path, virtual_time):

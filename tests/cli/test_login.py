@@ -187,7 +187,7 @@ def test_what_is_typed_reaches_the_program(tmp_path: Path) -> None:
     try:
         os.write(terminal, b"the code\n")
         said = b""
-        while b"ended with" not in said:
+        while b"ended with" not in said or not said.endswith(b"\n"):
             said += os.read(terminal, 4096)
         assert b"True the code" in said
         assert b"ended with 5" in said
@@ -220,6 +220,17 @@ def test_doctor_tells_until_when_a_login_holds_and_no_token(machine: Machine) ->
     for done in (machine.type("doctor"), machine.type("doctor", "--json")):
         assert "canary" not in done.output
     assert machine.type("doctor").stdout.count("renewed by itself") == 3
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini"])
+def test_doctor_says_which_account_is_logged_out_and_what_to_type_for_it(machine: Machine, name: str) -> None:
+    machine.install(name)
+    accounts = f'[[providers.{name}.accounts]]\nname = "private"\n[[providers.{name}.accounts]]\nname = "work"\n'
+    machine.config.write_text(f'{accounts}config_dir = "{machine.home / "work"}"\n')
+    said = machine.type("doctor").stdout
+    for account in ("private", "work"):
+        [line] = [line for line in said.splitlines() if line.startswith(f"{name} ({account}): ")]
+        assert f"llmux login {name} --account {account}" in line
 
 
 @pytest.mark.parametrize("name", ["claude", "codex"])

@@ -241,8 +241,9 @@ async def test_a_program_that_cannot_be_started_is_told(make: Make, tmp_path: Pa
 
 async def test_an_account_is_told_to_log_in_in_its_own_place(make: Make, tmp_path: Path) -> None:
     account = Account("work", str(tmp_path / "work"))
-    readiness = await make(env={"HOSTILE_STATUS": '{"loggedIn": false}'}, account=account).probe()
-    assert f"CLAUDE_CONFIG_DIR={tmp_path / 'work'} claude auth login" in readiness.sentence
+    env = {"HOSTILE_STATUS": '{"loggedIn": false}'}
+    readiness = await make(env=env, account=account, accounts=(Account(), account)).probe()
+    assert readiness.sentence.endswith("Type: llmux login claude --account work")
 
 
 async def test_a_new_login_changes_the_stamp(make: Make, tmp_path: Path) -> None:

@@ -91,11 +91,21 @@ def test_reasoning_effort_becomes_think_or_is_reported_as_ignored(effort, facts,
 
 
 @pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt((user("x"),), tools=(Tool("f"),)),
+        Prompt((user("x"), Message("assistant", (ToolCall("1", "f", "{}"),)), user("y"))),
+        Prompt((Message("user", (ToolResult("1", (Text("x"),)),)),)),
+    ],
+)
+def test_tools_are_left_to_another_provider(prompt):
+    failure = refusal(prompt)
+    assert (failure.kind, failure.evidence) == (Kind.UNSUPPORTED, "ollama.tools")
+
+
+@pytest.mark.parametrize(
     ("prompt", "evidence"),
     [
-        (Prompt((user("x"),), tools=(Tool("f"),)), "ollama.tools"),
-        (Prompt((user("x"), Message("assistant", (ToolCall("1", "f", "{}"),)), user("y"))), "ollama.tools"),
-        (Prompt((Message("user", (ToolResult("1", (Text("x"),)),)),)), "ollama.tools"),
         (Prompt((user(""),)), "ollama.empty_prompt"),
         (Prompt((user("x"),), sampling=Sampling(max_tokens=0)), "ollama.max_tokens"),
         (Prompt((user("half a pair: \ud83d"),)), "ollama.unicode"),

@@ -235,12 +235,12 @@ async def test_any_json_object_may_be_asked_for(api: Upstream, make: Make) -> No
 async def test_a_schema_that_the_cli_would_drop_in_silence_is_refused(make: Make) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "nonsense"}}}
     failure = await fails(make(), prompt=Prompt((user("Hello"),), json_schema=schema))
-    assert (failure.kind, failure.evidence) == (Kind.INVALID_REQUEST, "claude.schema")
+    assert (failure.kind, failure.evidence) == (Kind.UNSUPPORTED, "claude.schema")
 
 
 async def test_tools_are_refused_with_a_sentence(make: Make) -> None:
     failure = await fails(make(), prompt=Prompt((user("Hello"),), tools=(Tool("f"),)))
-    assert failure.kind is Kind.INVALID_REQUEST
+    assert failure.kind is Kind.UNSUPPORTED
 
 
 # --- one upstream message per request ------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ async def test_no_headers_within_the_clis_own_limit_is_a_time_out(api: Upstream,
 async def test_without_a_login_nothing_goes_up(api: Upstream, make: Make) -> None:
     failure = await fails(make(environ={}))
     assert failure.kind is Kind.LOGGED_OUT
-    assert "claude auth login" in str(failure)
+    assert "llmux login claude" in str(failure)
     assert calls(api) == []
 
 
@@ -491,7 +491,7 @@ async def test_the_probe_knows_version_and_login(api: Upstream, make: Make) -> N
 async def test_the_probe_says_how_to_log_in(make: Make) -> None:
     readiness = await make(environ={}).probe()
     assert (readiness.installed, readiness.logged_in, readiness.login_stamp) == (True, False, "")
-    assert "claude auth login" in readiness.sentence
+    assert "llmux login claude" in readiness.sentence
 
 
 async def test_an_account_has_its_own_login(api: Upstream, make: Make, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ trap                                                                test, here u
 8.10 a limit of its own for long prompts                            test_trap_10_…
 2    a key in the environment wins over the login                   test_claude.py: test_the_gateways_own_api_key_…
 2    an expired login is renewed by it alone, once for all          test_claude_warm.py: …is_renewed_by_the_cli_alone, …renew_it_once
+2    after a 401 it renews the login only if it may try again        test_claude_warm.py: …refuses_before_its_end_is_renewed…
 2    a renewal that is refused blanks the stored login              test_a_renewal_that_is_refused_…
 2    a read-only mount stops the renewal                            providers/test_claude_process.py: …cannot_be_renewed_is_told
 3    `--tools` swallows what follows; prompts in argv act           providers/test_claude_process.py: …constant_arguments…
@@ -189,7 +190,7 @@ async def test_a_renewal_that_is_refused_logs_out_and_only_the_cli_has_touched_t
         with pytest.raises(ProviderFailure) as caught:
             await ask(adapter, "Hello")
     assert caught.value.kind is Kind.LOGGED_OUT
-    assert "claude auth login" in str(caught.value)
+    assert "llmux login claude" in str(caught.value)
     assert len([seen for seen in api.log() if seen["path"] == "/v1/oauth/token"]) == 1
     assert json.loads(file.read_text())["claudeAiOauth"]["refreshToken"] == "", "it has blanked it itself"
     assert calls(api) == []

@@ -109,6 +109,20 @@ async def test_a_login_that_expires_while_a_process_waits_is_renewed_by_the_cli_
         assert len([seen for seen in api.log() if seen["path"] == "/v1/oauth/token"]) == 1
 
 
+async def test_a_login_that_the_vendor_refuses_before_its_end_is_renewed_by_the_cli_alone(
+    api: Upstream, tmp_path: Path
+) -> None:
+    """After a 401 the CLI renews the login and asks again, but only as long as it may try at all."""
+    file = write_login(tmp_path)
+    place = {"env": at_the_vendor(api) | {"ANTHROPIC_BASE_URL": api.url, "NO_PROXY": "127.0.0.1"}, "environ": {}}
+    async with served(adapter_of(api, tmp_path, **place)) as adapter:
+        api.control(mode="401", times=1)
+        assert (await ask(adapter, "Hello")).answer.text == "Hello from the stand-in."
+        asked = [seen["headers"]["authorization"] for seen in api.log() if seen["path"].startswith("/v1/messages")]
+        assert asked == ["Bearer sk-ant-oat01-stored", "Bearer sk-ant-oat01-renewed"]
+        assert json.loads(file.read_text())["claudeAiOauth"]["refreshToken"] == "sk-ant-ort01-renewed"
+
+
 async def test_the_quota_is_asked_without_tokens_and_told_by_the_next_probe(api: Upstream, tmp_path: Path) -> None:
     api.control(used={"five_hour": 12, "seven_day": 97.4, "seven_day_opus": 3})
     write_login(tmp_path)

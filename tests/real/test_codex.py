@@ -289,7 +289,7 @@ async def test_without_a_login_nothing_is_asked_and_the_sentence_says_what_to_ty
     async with serving(adapter):
         failure = await failing(adapter)
         assert failure.kind is Kind.LOGGED_OUT
-        assert f"CODEX_HOME={tmp_path}/login codex login" in str(failure)
+        assert "type: llmux login codex" in str(failure)
         readiness = await adapter.probe()
         assert (readiness.installed, readiness.logged_in, readiness.sentence) == (True, False, str(failure))
         write_login(tmp_path / "login")

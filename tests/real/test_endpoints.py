@@ -203,6 +203,22 @@ def test_openais_older_completions_and_embeddings_with_ollama(house: House):
     assert (reply.status, reply.json["error"]["code"]) == (400, "context_length_exceeded")
 
 
+def test_a_conversation_that_only_one_provider_can_carry_is_answered_by_it_whoever_is_drawn_first(house: House):
+    """Past tool calls reach the model through Claude Code only."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'}}
+    messages = [
+        {"role": "user", "content": "Weather in Oslo?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    ]
+    text = house.expect("claude")
+    for seed in range(6):  # each draws anew
+        body = {"model": "auto", "messages": messages, "seed": seed}
+        reply = house.gateway.call("POST", "/v1/chat/completions", body, {"cache-control": "no-cache"})
+        assert (reply.status, reply.headers["x-llmux-provider"]) == (200, "claude"), reply
+        assert reply.json["choices"][0]["message"]["content"] == text
+
+
 def test_every_model_is_listed(house: House):
     listed = {entry["id"]: entry["owned_by"] for entry in house.gateway.call("GET", "/v1/models").json["data"]}
     for provider, model in MODELS.items():
@@ -259,6 +275,42 @@ def test_v3_9_a_client_that_goes_away_ends_the_work_for_it(house: House, provide
     ends = [event["type"] for event in house.gateway.events()][-2:]
     assert ends == ["AttemptCancelled", "RequestCancelled"]
     house.upstreams[provider].reset()
+
+
+def test_no_word_of_a_prompt_is_in_the_logs_or_on_the_disk_however_its_request_ends(house: House):
+    """The programs write prompts to their homes and to standard error, above all when something goes wrong."""
+    ends: dict[str, list[dict[str, Any]]] = {
+        "claude": [{}, {"mode": "400"}, {"mode": "cut"}, {"mode": "stall"}],
+        "codex": [{}, {"status": 400, "body": {"error": {"message": "x"}}}, {"end": "cut"}, {"end": "stall"}],
+        "gemini": [{}, {"mode": "bad-request"}, {"mode": "cut"}, {"mode": "hang"}],
+    }
+    secret = f"secret-{time.monotonic_ns()}"
+    roles = ("system", "user", "assistant", "user")
+    for provider, modes in ends.items():
+        for number, mode in enumerate(modes):
+            house.upstreams[provider].reset()
+            house.upstreams[provider].control(**mode)
+            messages = [{"role": role, "content": f"{secret} {number}"} for role in roles]
+            body = json.dumps({"model": MODELS[provider], "messages": messages, "stream": True}).encode()
+            connection = house.gateway.connect()
+            connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+            if number < len(modes) - 1:
+                connection.getresponse().read()
+            else:  # somebody leaves
+                until(lambda standing_in=house.upstreams[provider]: asked(standing_in))
+            connection.close()
+        house.upstreams[provider].reset()
+    until(lambda: house.gateway.call("GET", "/health").json["activeRequests"] == 0)
+    until(lambda: not [file for file in house.gateway.home.rglob("*") if holds(file, secret)])
+    assert secret not in json.dumps(house.gateway.lines)
+
+
+def holds(file: Path, text: str) -> bool:
+    """Whether a file is there and has this text in it."""
+    try:
+        return file.is_file() and text.encode() in file.read_bytes()
+    except OSError:  # it has just been removed
+        return False
 
 
 def asked(standing_in: Upstream) -> bool:

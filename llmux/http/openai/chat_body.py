@@ -1,7 +1,7 @@
 """OpenAI's chat completions: the body of a request, and the wish it stands for. Pure.
 
 What cannot be done is refused where the answer would be another one (`n` > 1, tools, web search, audio, moderation), and reported
-in `x-llmux-ignored` where it would only be a little different (penalties, logprobs) or something beside the answer is missing
+in `x-llmux-ignored` where it would only be a little different (penalties, logprobs, top_k) or something beside the answer is missing
 (`store`, a service tier). What says who is asking, or helps a cache, changes nothing here and is taken without a word. Unknown
 fields are ignored.
 """
@@ -59,6 +59,9 @@ class ChatBody(GenerationBody, frozen=True):
     service_tier: str | None = None
     store: bool | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
+    top_k: Any = None
+    min_p: Any = None
+    """these two are not OpenAI's, but of many who speak its dialect"""
     # without effect on an answer
     metadata: dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -116,6 +119,8 @@ def _ignored(chat: ChatBody) -> tuple[str, ...]:
         "top_logprobs": chat.top_logprobs,
         "prediction": chat.prediction,
         "verbosity": chat.verbosity not in (None, "medium"),
+        "top_k": chat.top_k is not None,
+        "min_p": chat.min_p is not None,
         "audio": chat.audio,
         "store": chat.store,
         "service_tier": chat.service_tier not in (None, "auto", "default"),

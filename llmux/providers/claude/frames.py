@@ -12,6 +12,7 @@ import msgspec
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Part, Prompt, Sampling, Text, ToolCall, ToolResult
+from llmux.providers.adapter import unsupported
 from llmux.providers.claude.images import arrives_changed
 
 Frame = dict[str, Any]
@@ -38,9 +39,9 @@ class Frames(msgspec.Struct, frozen=True):
 
 
 def frames_of(prompt: Prompt) -> Frames:
-    """Translates. Raises ProviderFailure(INVALID_REQUEST) for what Claude Code cannot carry."""
+    """Translates. Raises ProviderFailure: UNSUPPORTED for what Claude Code cannot carry, INVALID_REQUEST for what nobody can."""
     if prompt.tools:
-        raise _invalid("Tools of the client cannot be passed on to Claude Code yet.", "tools")
+        raise unsupported("Tools of the client cannot be passed on to Claude Code yet.", "claude.prompt_tools")
     ignored: list[str] = []
     requests: list[Frame] = [_initialize(prompt)]
     settings = _settings(prompt.sampling, ignored)
@@ -93,7 +94,8 @@ def _initialize(prompt: Prompt) -> Frame:
 def _object_schema(schema: Mapping[str, Any]) -> Frame:
     """The schema as a tool's input: that is always an object, and has to say so."""
     if schema.get("type", "object") != "object":
-        raise _invalid('Claude Code can only answer with a JSON object: the schema needs "type": "object".', "schema")
+        sentence = 'Claude Code can only answer with a JSON object: the schema needs "type": "object".'
+        raise unsupported(sentence, "claude.prompt_schema")
     return {"type": "object", **schema}
 
 

@@ -11,7 +11,7 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.providers import process
-from llmux.providers.adapter import Place, Readiness
+from llmux.providers.adapter import Place, Readiness, log_in
 from llmux.providers.claude import signs
 
 TESTED = "2.1.197"
@@ -179,9 +179,9 @@ def _identity(file: Path) -> str:
 
 
 def _log_in(place: Place) -> str:
-    if place.account.config_dir:
-        return f"Type: {CONFIG_DIR}={_login(place)[CONFIG_DIR]} claude auth login"
-    return signs.LOG_IN
+    if place.account.config_dir:  # such an account never gets the token of the environment
+        return f"Type: {log_in(place)}"
+    return f"Type: {log_in(place)}   {signs.IN_A_CONTAINER}"
 
 
 def _warning(numbers: tuple[int, ...], env: dict[str, str]) -> str:

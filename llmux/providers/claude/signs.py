@@ -10,7 +10,8 @@ from llmux.failures import Kind, ProviderFailure, printable
 
 Line = Mapping[str, Any]
 
-LOG_IN = "Type: claude auth login   (in a container: claude setup-token, and set CLAUDE_CODE_OAUTH_TOKEN)."
+IN_A_CONTAINER = "(in a container: claude setup-token, and set CLAUDE_CODE_OAUTH_TOKEN)."
+LOG_IN = f"Type: llmux login claude   {IN_A_CONTAINER}"
 
 ACCOUNT_LIMITS = ("five_hour", "seven_day", "overage")
 """the limits that cover the whole account; every other one ("seven_day_opus") is that of the model that was asked"""
@@ -26,7 +27,7 @@ _SENTENCES: dict[str, tuple[Kind, str]] = {
     "length": (Kind.CONTEXT_TOO_LONG, "The prompt is longer than the model's context."),
     "size": (Kind.INVALID_REQUEST, "The request is larger than Anthropic takes."),
     "request": (Kind.INVALID_REQUEST, "Anthropic refused the request."),
-    "schema": (Kind.INVALID_REQUEST, "Claude Code cannot use this JSON schema."),
+    "schema": (Kind.UNSUPPORTED, "Claude Code cannot use this JSON schema."),
     "refusal": (Kind.REFUSED, "The model refused to answer."),
     "upstream": (Kind.UNAVAILABLE, "Anthropic answered with a server error."),
     "connection": (Kind.UNAVAILABLE, "Claude Code could not reach Anthropic."),

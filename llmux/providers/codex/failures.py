@@ -19,7 +19,7 @@ _WORDS: dict[str, tuple[Kind, str]] = {
     "policyCapacityUnavailable": (Kind.OVERLOADED, "The model behind Codex has no capacity now."),
     "modelNotFound": (Kind.MODEL_NOT_FOUND, "Codex does not know this model, or this account may not use it."),
     "contextWindowExceeded": (Kind.CONTEXT_TOO_LONG, "The prompt is longer than the model's context window."),
-    "unauthorized": (Kind.LOGGED_OUT, "The login of Codex is no longer accepted; type: codex login"),
+    "unauthorized": (Kind.LOGGED_OUT, "The login of Codex is no longer accepted; type: llmux login codex"),
     "badRequest": (Kind.INVALID_REQUEST, "The service behind Codex refused the request as wrong."),
     "cyberPolicy": (Kind.REFUSED, "The service behind Codex refused the prompt by its policy."),
     "misalignmentPolicyViolation": (Kind.REFUSED, "The service behind Codex refused the prompt by its policy."),
@@ -31,7 +31,7 @@ _WORDS: dict[str, tuple[Kind, str]] = {
 _STATUSES: dict[int, tuple[Kind, str]] = {
     400: _WORDS["badRequest"],
     401: _WORDS["unauthorized"],
-    403: (Kind.LOGGED_OUT, "The login of Codex may not do this; type: codex login"),
+    403: (Kind.LOGGED_OUT, "The login of Codex may not do this; type: llmux login codex"),
     404: _WORDS["modelNotFound"],
     408: (Kind.TIMED_OUT, "The service behind Codex took too long."),
     413: (Kind.INVALID_REQUEST, "The request is too large for the service behind Codex."),
@@ -108,9 +108,7 @@ def _judged(error: TurnError) -> tuple[Kind, str, str]:
         known = error.status if error.status in _STATUSES else "5xx" if error.status >= 500 else "4xx"
         return kind, sentence, f"codex.http.{known}"
     if error.sign == "usageLimitExceeded" and error.message.startswith(_NOT_IN_PLAN):
-        sentence = (
-            "The plan of this ChatGPT account does not include Codex; upgrade it, or log in as another: codex login"
-        )
+        sentence = "The plan of this ChatGPT account does not include Codex; upgrade it, or log in as another: llmux login codex"
         return Kind.INELIGIBLE, sentence, "codex.usage_not_included"
     if error.sign in _WORDS:
         return (*_WORDS[error.sign], f"codex.{error.sign}")

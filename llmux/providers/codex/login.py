@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.providers.adapter import Place
+from llmux.providers.adapter import Place, log_in
 
 LOOKS, LOOK_MS = 5, 10
 """how often, and how far apart, a file is looked at before it counts as half a file: Codex rewrites it in place"""
@@ -59,12 +59,6 @@ def directory(place: Place) -> Path:
     return Path(named).expanduser().absolute() if named else Path(place.environ.get("HOME", "/")) / ".codex"
 
 
-def how_to(place: Place) -> str:
-    """What to type to log in."""
-    default = Path(place.environ.get("HOME", "/")) / ".codex"
-    return "codex login" if directory(place) == default else f"CODEX_HOME={directory(place)} codex login"
-
-
 def stamp(place: Place) -> str:
     """A text that changes whenever the stored login does; "" when there is none."""
     try:
@@ -93,9 +87,10 @@ def read(place: Place) -> Login:
     try:
         stored = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
-        raise _logged_out(f"Codex is not logged in; type: {how_to(place)}", "codex.login.absent") from None
+        raise _logged_out(f"Codex is not logged in; type: {log_in(place)}", "codex.login.absent") from None
     except (OSError, msgspec.DecodeError):
-        raise _logged_out(f"The login of Codex in {path} cannot be read.", "codex.login.unreadable") from None
+        sentence = f"The login of Codex in {path} cannot be read; type: {log_in(place)}"
+        raise _logged_out(sentence, "codex.login.unreadable") from None
     tokens = stored.get("tokens") if isinstance(stored, dict) else None
     access = tokens.get("access_token") if isinstance(tokens, dict) else None
     if isinstance(tokens, dict) and isinstance(access, str) and access:
@@ -103,7 +98,7 @@ def read(place: Place) -> Login:
     if isinstance(stored, dict) and (key := stored.get("OPENAI_API_KEY")):
         owner = hashlib.sha256(str(key).encode("utf-8", "replace")).hexdigest()
         return Login(path, seen, api_key=True, lent=False, owner=owner)  # a key is never refreshed
-    raise _logged_out(f"Codex is not logged in; type: {how_to(place)}", "codex.login.empty")
+    raise _logged_out(f"Codex is not logged in; type: {log_in(place)}", "codex.login.empty")
 
 
 def _chatgpt(path: Path, seen: str, tokens: dict[str, Any], access: str) -> Login:

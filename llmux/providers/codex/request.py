@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Sampling, Text, ToolCall, ToolResult
-from llmux.providers.adapter import Call
+from llmux.providers.adapter import Call, unsupported
 from llmux.providers.codex.images import changes_of
 from llmux.providers.codex.roots import place_of
 
@@ -28,10 +27,10 @@ class TurnRequest(msgspec.Struct, frozen=True):
 
 
 def request_of(call: Call, cwd: Path) -> TurnRequest:
-    """Translates a prompt. Raises ProviderFailure(INVALID_REQUEST) for what Codex cannot be given."""
+    """Translates a prompt. Raises ProviderFailure: UNSUPPORTED for what Codex cannot be given, INVALID_REQUEST for a bad image."""
     prompt = call.prompt
     if prompt.tools:
-        raise _refused("Codex cannot be given tools here; ask another provider.", "codex.request.tools")
+        raise unsupported("Codex cannot be given tools here; ask another provider.", "codex.request.tools")
     messages = [_message(message) for message in prompt.messages]
     if prompt.system:
         messages.insert(0, ("developer", [{"type": "input_text", "text": prompt.system}]))
@@ -76,9 +75,9 @@ def _message(message: Message) -> tuple[str, list[dict[str, Any]]]:
             url = f"data:{part.media_type};base64,{part.data}"
             content.append({"type": "input_image", "image_url": url, "detail": "original"})
         elif isinstance(part, (ToolCall, ToolResult)):
-            raise _refused("Codex cannot be given tool calls here; ask another provider.", "codex.request.tools")
+            raise unsupported("Codex cannot be given tool calls here; ask another provider.", "codex.request.tools")
         else:
-            raise _refused("Codex takes images in messages of the user only.", "codex.request.image_role")
+            raise unsupported("Codex takes images in messages of the user only.", "codex.request.image_role")
     return message.role, content
 
 
@@ -92,7 +91,3 @@ def _ignored(sampling: Sampling) -> tuple[str, ...]:
     """The wishes that the protocol of the app-server has no word for."""
     names = ("temperature", "top_p", "stop", "max_tokens", "seed")
     return tuple(name for name in names if getattr(sampling, name) not in (None, ()))
-
-
-def _refused(sentence: str, evidence: str) -> ProviderFailure:
-    return ProviderFailure(Kind.INVALID_REQUEST, sentence, evidence=evidence)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from llmux.providers.adapter import Place
+from llmux.providers.adapter import Place, log_in
 from llmux.providers.process import find
 
 TESTED = "0.61.0"
@@ -135,5 +135,4 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _advice(place: Place) -> str:
-    which = f" --account {place.account.name}" if len(place.settings.accounts) > 1 else ""
-    return f"Type: llmux login {place.name}{which}; or put GEMINI_API_KEY into [providers.{place.name}] env."
+    return f"Type: {log_in(place)}; or put GEMINI_API_KEY into [providers.{place.name}] env."

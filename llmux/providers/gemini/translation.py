@@ -8,6 +8,7 @@ import msgspec
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Image, Message, Part, Prompt, Sampling, Text
+from llmux.providers.adapter import unsupported
 
 GUARD = "\u200b"
 """U+200B, put where the CLI would take a text for something else. The model sees it; it is no white space to the CLI."""
@@ -82,11 +83,11 @@ def _invalid(sentence: str, evidence: str) -> ProviderFailure:
 
 def _check(prompt: Prompt) -> None:
     if prompt.tools:
-        raise _invalid("The gemini provider cannot pass a client's tools to the model.", "gemini.tools")
+        raise unsupported("The gemini provider cannot pass a client's tools to the model.", "gemini.tools")
     if not prompt.messages or prompt.messages[-1].role != "user" or not prompt.messages[-1].parts:
         raise _invalid("A prompt ends with a message of the user that is not empty.", "gemini.no_user_message")
     if any(not isinstance(part, Text | Image) for message in prompt.messages for part in message.parts):
-        raise _invalid(
+        raise unsupported(
             "The gemini provider cannot pass tool calls or their results to the model.", "gemini.tool_history"
         )
     try:

@@ -228,8 +228,10 @@ def test_what_says_nothing_or_changes_no_answer_is_taken_without_a_word():
 
 
 def test_what_is_left_out_is_reported():
-    got = asked(HI, frequency_penalty=1, presence_penalty=0, logprobs=False, logit_bias={"5": 1}, verbosity="low")
-    assert got.ignored == ("frequency_penalty", "logit_bias", "verbosity")
+    got = asked(
+        HI, frequency_penalty=1, presence_penalty=0, logprobs=False, logit_bias={"5": 1}, verbosity="low", top_k=4
+    )
+    assert got.ignored == ("frequency_penalty", "logit_bias", "verbosity", "top_k")
     got = asked(HI, store=True, service_tier="flex", prediction={"type": "content", "content": "x"}, top_logprobs=3)
     assert got.ignored == ("top_logprobs", "prediction", "store", "service_tier")
 
