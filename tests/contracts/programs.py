@@ -36,6 +36,7 @@ def call_of(provider: str, prompt: Prompt | str = "Say hello.") -> Call:
 
 def installed(source: Path, directory: Path) -> Path:
     """The Python program `source` as a command: without packages and the environment's wishes, so it starts in some 10 ms."""
+    directory.mkdir(exist_ok=True)
     program = directory / source.stem
     program.write_text(f"#!{sys.executable} -IS\n{source.read_text('utf-8')}", "utf-8")
     program.chmod(0o755)
