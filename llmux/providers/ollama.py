@@ -294,5 +294,6 @@ def _silent(model: str, loading: bool) -> ProviderFailure:
         message, evidence = f"Ollama did not begin to answer with the model '{shown}' in time.", "ollama.silent"
     return ProviderFailure(Kind.TIMED_OUT, message, evidence=evidence, phase="first_byte")
 
+
 def _garbled(message: str, evidence: str) -> ProviderFailure:
     return ProviderFailure(Kind.GARBLED, message, evidence=evidence)

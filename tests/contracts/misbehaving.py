@@ -16,7 +16,7 @@ from tests.contracts.programs import adapter_over, call_of, installed
 from tests.providers.hearing import Heard, descendants, place_of
 from tests.upstreams.running import upstream
 
-PROGRAM = Path(__file__).with_name("hostile.py")
+PROGRAM = "tests.contracts.hostile_programs"
 SCRIPTS = {
     "": "say=good+answer",
     "crash before start": "fail=crashed",

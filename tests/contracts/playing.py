@@ -7,7 +7,7 @@ where a file *.stderr lies beside it, it stays silent, and says that on stderr w
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,5 @@ def gemini() -> None:
         sys.stderr.buffer.write(RECORDING.with_suffix(".stderr").read_bytes())
 
 
-PROTOCOLS: dict[str, Callable[[], None]] = {"claude": claude, "codex": codex, "gemini": gemini}
-
-PROTOCOLS[os.environ["PROTOCOL"]]()
+def main() -> None:
+    {"claude": claude, "codex": codex, "gemini": gemini}[os.environ["PROTOCOL"]]()

@@ -3,7 +3,10 @@
 The recordings (tests/providers/recordings) are of Claude Code 2.1.197, Codex 0.169.0, Gemini CLI 0.61.0 and Ollama 0.9.3.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from llmux.failures import Kind
 from llmux.prompts import FinishReason, Image, Message, Prompt, Sampling, Text, Usage, assistant, user
@@ -19,7 +22,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 PICTURE = Prompt((Message("user", (Image("image/png", PIXEL), Text("What is in the picture?"))),))
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """A good end: everything that is heard, and what was asked."""
 
     text: str
@@ -28,10 +31,10 @@ class Answer(NamedTuple):
     windows: tuple[QuotaWindow, ...] = ()
     reasoning: str = ""
     asked: Prompt = HELLO_PROMPT
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = {}
 
 
-class Failure(NamedTuple):
+class Failure(msgspec.Struct, frozen=True):
     """A bad end, and what was heard before it."""
 
     kind: Kind
@@ -41,7 +44,7 @@ class Failure(NamedTuple):
     resets_at: int | None = None
     retry_after_ms: int | None = None
     asked: Prompt = HELLO_PROMPT
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = {}
 
 
 Row = Answer | Failure
@@ -70,7 +73,10 @@ CLAUDE: dict[str, Row] = {
     "ok-stream-token-env": Answer(_HI, Usage(304, 13), windows=_hours(1795371057)),
     "long-answer": Answer(_words("w", 60), Usage(310, 64), windows=_hours(1795371058)),
     "multi-turn": Answer(
-        _HI, Usage(374, 13), windows=_hours(1795371059), asked=Prompt((user("Hi."), assistant("Hi!"), *HISTORY.messages))
+        _HI,
+        Usage(374, 13),
+        windows=_hours(1795371059),
+        asked=Prompt((user("Hi."), assistant("Hi!"), *HISTORY.messages)),
     ),
     "image": Answer(_HI, Usage(355, 13), windows=_hours(1795371060), asked=PICTURE),
     "sampling": Answer(
@@ -79,9 +85,7 @@ CLAUDE: dict[str, Row] = {
         windows=_hours(1795371061),
         asked=_asking(HELLO_PROMPT, temperature=0.5, max_tokens=500, reasoning_effort="low"),
     ),
-    "json-schema": Answer(
-        '{"name": "sample", "age": 7}', Usage(396, 30), windows=_hours(1795371061), asked=SCHEMA
-    ),
+    "json-schema": Answer('{"name": "sample", "age": 7}', Usage(396, 30), windows=_hours(1795371061), asked=SCHEMA),
     "max-tokens": Answer(_HI, Usage(310, 13), "length"),
     "stop-sequence": Answer(_HI, Usage(316, 13), windows=_hours(1795371080), asked=_asking(HELLO_PROMPT, stop=("X",))),
     "quota-warning": Answer(_HI, Usage(310, 13), windows=_hours(1795371064, "warning", 91)),
@@ -157,18 +161,14 @@ CODEX: dict[str, Row] = {
     "overloaded": Failure(Kind.OVERLOADED, "codex.serverOverloaded"),
     "server-error": Failure(Kind.UNAVAILABLE, "codex.internalServerError"),
     "model-not-found": Failure(Kind.MODEL_NOT_FOUND, "codex.modelNotFound"),
-    "context-too-long": Failure(
-        Kind.CONTEXT_TOO_LONG, "codex.contextWindowExceeded", windows=_plan(1795374982)
-    ),
+    "context-too-long": Failure(Kind.CONTEXT_TOO_LONG, "codex.contextWindowExceeded", windows=_plan(1795374982)),
     "bad-request": Failure(Kind.INVALID_REQUEST, "codex.other.body"),
     "logged-out": Failure(Kind.LOGGED_OUT, "codex.http.401"),
     "unauthorized": Failure(Kind.LOGGED_OUT, "codex.http.401"),
     "refresh-token-reused": Failure(Kind.LOGGED_OUT, "codex.unauthorized"),
     "stall": Failure(Kind.TIMED_OUT, "codex.other.idle", _echo(4), _plan(1795374985)),
     "stream-cut": Failure(Kind.GARBLED, "codex.other.cut", _echo(4), _plan(1795374983)),
-    "stream-cut-retried-duplicate": Failure(
-        Kind.GARBLED, "codex.retry_after_text", _echo(4), _plan(1795374984)
-    ),
+    "stream-cut-retried-duplicate": Failure(Kind.GARBLED, "codex.retry_after_text", _echo(4), _plan(1795374984)),
     "tool-hallucinated": Failure(Kind.GARBLED, "codex.second_call", windows=_plan(1795374989)),
     "interrupted": Failure(Kind.UNAVAILABLE, "codex.turn_interrupted", _echo(2), _plan(1795374988)),
     "killed-sigkill": Failure(Kind.CRASHED, "codex.ended", _echo(1)),
@@ -193,9 +193,7 @@ GEMINI: dict[str, Row] = {
     "image": Answer(_WELL, Usage(200, 9), asked=PICTURE),
     "json-schema": Answer('{"answer": 4, "ok": true}', Usage(188, 6), asked=SCHEMA),
     "sampling": Answer(_WELL, Usage(176, 9), asked=_asking(HELLO_PROMPT, temperature=0.5, max_tokens=500)),
-    "thinking": Answer(
-        "The answer is 4.", Usage(160, 4), reasoning="**Planning**\nThinking about the question."
-    ),
+    "thinking": Answer("The answer is 4.", Usage(160, 4), reasoning="**Planning**\nThinking about the question."),
     "max-tokens": Answer(
         "This answer is cut off by max", Usage(160, 7), "length", asked=_asking(HELLO_PROMPT, max_tokens=7)
     ),

@@ -140,11 +140,6 @@ async def test_many_who_come_at_once_wait_for_one_start(tmp_path: Path) -> None:
         assert codex.starts() == 1
 
 
-async def test_noise_and_unknown_messages_are_ignored(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "garbage") as codex:
-        assert (await codex.say()).answer.text == "good answer"
-
-
 async def test_whatever_codex_asks_for_is_answered_with_an_error_or_the_login(tmp_path: Path) -> None:
     async with misbehaving(tmp_path, "asks") as codex:
         await codex.say()
@@ -165,16 +160,6 @@ async def test_a_server_that_exits_at_once_has_crashed_and_is_not_started_in_a_l
         failures = [await codex.fails() for _ in range(20)]
         assert {failure.kind for failure in failures} == {Kind.CRASHED}
         assert codex.starts() == 2  # the second one in a row is followed by a rest
-
-
-async def test_a_server_that_dies_in_the_middle_of_a_line_is_replaced(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "dies-once") as codex:
-        heard = Heard()
-        assert (await codex.fails(heard)).kind is Kind.CRASHED
-        assert heard.text == "half "
-        assert (await codex.say()).answer.text == "good answer"
-        statistics = codex.adapter.statistics()
-        assert (statistics.started, statistics.lost) == (2, 1)
 
 
 async def until(codex: Fixture, **expected: int) -> None:
@@ -243,12 +228,6 @@ async def test_when_no_successor_can_be_started_the_worn_server_goes_on(tmp_path
         assert codex.starts() == 2
 
 
-async def test_a_line_without_an_end_is_garbled(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "babbles") as codex:
-        failure = await codex.fails()
-        assert (failure.kind, failure.evidence) == (Kind.GARBLED, "codex.line_too_long")
-
-
 @pytest.mark.parametrize(("how", "kind"), [("compacts", Kind.CONTEXT_TOO_LONG), ("retries", Kind.GARBLED)])
 async def test_a_turn_that_goes_wrong_is_interrupted_and_its_thread_given_back(
     tmp_path: Path, how: str, kind: Kind
@@ -309,15 +288,6 @@ async def test_a_server_of_another_protocol_fails_the_answer_and_nothing_else(tm
         assert (await codex.fails()).kind in (Kind.GARBLED, Kind.UNAVAILABLE)
         assert (await codex.fails()).kind in (Kind.GARBLED, Kind.UNAVAILABLE)
         assert codex.starts() == 1
-
-
-async def test_a_missing_program_says_what_to_type(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "", command="codex-that-is-not-there", warm=1) as codex:
-        failure = await codex.fails()
-        assert (failure.kind, failure.evidence) == (Kind.UNAVAILABLE, "codex.not_installed")
-        readiness = await codex.adapter.probe()
-        assert not readiness.installed
-        assert "npm install" in readiness.sentence
 
 
 @pytest.mark.parametrize(("how", "word"), [("old", "older than"), ("nameless", "version")])

@@ -6,6 +6,7 @@ and every notification goes to the inbox of its thread. When the process ends, e
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import inf
 from signal import SIGKILL
 from typing import Any
@@ -76,7 +77,13 @@ class Inbox:
         if self._bytes > self._bytes_max:
             return
         self._bytes += len(line)
-        self._send.send_nowait(line)
+        if self._bytes > self._bytes_max:  # the answer is lost, and so is what still waits here
+            with suppress(trio.WouldBlock):
+                while True:
+                    self._receive.receive_nowait()
+            self.fail(garbled("codex.inbox_full", "Codex says more than anybody reads."))
+        else:
+            self._send.send_nowait(line)
 
     def fail(self, failure: ProviderFailure) -> None:
         self._send.send_nowait(failure)
@@ -86,8 +93,6 @@ class Inbox:
         item = await self._receive.receive()
         if isinstance(item, ProviderFailure):
             raise again(item)
-        if self._bytes > self._bytes_max:  # at once: the answer is lost, whatever still waits here
-            raise garbled("codex.inbox_full", "Codex says more than anybody reads.")
         self._bytes -= len(item)
         message = msgspec.json.decode(item)  # it was understood when it came
         return message["method"], message["params"]

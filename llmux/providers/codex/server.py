@@ -14,7 +14,9 @@ from llmux.providers.codex.login import Login
 from llmux.providers.codex.request import TurnRequest
 from llmux.providers.codex.roots import COUNT, Roots
 
-INTERRUPT_MS_MAX = 900  # a cancelled answer waits this long for Codex to stop its turn; a server that does not is given up
+INTERRUPT_MS_MAX = (
+    900  # a cancelled answer waits this long for Codex to stop its turn; a server that does not is given up
+)
 
 HANDSHAKE = {
     "clientInfo": {"name": "llmux", "title": "LLMux", "version": "3"},
