@@ -52,9 +52,8 @@ def begin() -> None:
 
 
 def fork() -> None:
-    """A child that holds our stdout and stderr, and ignores SIGTERM. Its number stands in HOSTILE.child."""
-    child = subprocess.Popen([sys.executable, "-IS", "-c", CHILD], stdin=subprocess.DEVNULL)
-    Path(os.environ["HOSTILE"] + ".child").write_text(str(child.pid))
+    """A child that holds our stdout and stderr, and ignores SIGTERM."""
+    subprocess.Popen([sys.executable, "-IS", "-c", CHILD], stdin=subprocess.DEVNULL)
 
 
 def answer(voice: Voice) -> None:

@@ -15,7 +15,13 @@ from llmux.prompts import Chunk
 from tests.contracts.misbehaving import misbehaving
 from tests.providers.hearing import Heard
 
-BABBLES = ("line without an end", "answer without an end", "letters without an end")
+BABBLES = ("line without an end", "answer without an end")
+LETTERS = "letters without an end"
+"""where the adapter reads ahead of its reader: what waits is many small things"""
+
+
+def babbles(provider: str) -> tuple[str, ...]:
+    return (*BABBLES, LETTERS) if provider in ("claude", "codex") else BABBLES
 
 
 class Forgetful(Heard):
@@ -36,7 +42,7 @@ async def measure(provider: str, directory: Path) -> dict[str, object]:
     async with misbehaving(provider, "", directory) as program:
         await program.ask()
         before = resident("VmRSS")
-        for babble in BABBLES:
+        for babble in babbles(provider):
             program.be(babble)
             try:
                 with trio.fail_after(60):

@@ -32,8 +32,8 @@ SCRIPTS = {
 class Misbehaving:
     """The adapter, and what its program is told beside the protocol."""
 
-    def __init__(self, provider: str, adapter: Adapter, how: Path, before: set[int]):
-        self.provider, self.adapter, self._how, self._before = provider, adapter, how, before
+    def __init__(self, provider: str, adapter: Adapter, how: Path, server: int | None = None):
+        self.provider, self.adapter, self._how, self._server = provider, adapter, how, server
         self.end: Callable[[], None] = lambda: None
         """ends the service"""
 
@@ -47,16 +47,18 @@ class Misbehaving:
         return self.provider == "scripted" or Path(f"{self._how}.asked").exists()
 
     def left(self) -> set[int]:
-        """The processes that there are because of it: those below us, and the child that its program has left alone."""
-        noted = Path(f"{self._how}.child")
-        child = {int(noted.read_text() or 0)} if noted.exists() else set()
-        return (set(descendants()) - self._before) | {pid for pid in child if pid and _runs(pid)}
+        """The processes that there are because of it, orphans too: they have inherited the name of our file."""
+        if self._server is not None:
+            return set(descendants(self._server))
+        mark = f"HOSTILE={self._how}\0".encode()
+        return {int(entry.name) for entry in Path("/proc").iterdir() if mark in _environment(entry)}
 
     async def gone_within(self, seconds: float) -> None:
-        """Waits until no process is left. Raises TooSlowError."""
-        with trio.fail_after(seconds):
+        """Waits until no process is left."""
+        with trio.move_on_after(seconds):
             while self.left():
                 await trio.sleep(0.01)
+        assert not self.left(), f"{self.provider}, {self._how.read_text('utf-8')}"
 
     async def at_rest(self) -> None:
         """Waits until nobody is busy. Raises TooSlowError."""
@@ -85,11 +87,12 @@ class Misbehaving:
             return await self.ask()
 
 
-def _runs(pid: int) -> bool:
+def _environment(process: Path) -> bytes:
+    """What a process was started with; nothing of a process that has ended, or of what is no process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (process / "environ").read_bytes() if process.name.isdigit() else b""
     except OSError:
-        return False
+        return b""
 
 
 @asynccontextmanager
@@ -97,23 +100,24 @@ async def misbehaving(
     provider: str, mode: str, directory: Path, limits: Limits | None = None, **settings: Any
 ) -> AsyncIterator[Misbehaving]:
     """Serves the adapter as long as the block lasts, and ends it within bounded time."""
+    directory.mkdir(exist_ok=True)
     how = directory / "hostile"
     how.write_text(mode, "utf-8")
     if provider == "ollama":
         with upstream("hostile_ollama", "--hostile", str(how)) as server:
             adapter = adapter_over(provider, server.url, directory, limits=limits, **settings)
-            async with _served(Misbehaving(provider, adapter, how, set(descendants()))) as running:
+            async with _served(Misbehaving(provider, adapter, how, server.pid)) as running:
                 yield running
         return
     if provider == "scripted":
         adapter = adapter_for(place_of(provider, directory, limits=limits, **settings))
-        async with _served(Misbehaving(provider, adapter, how, set(descendants()))) as running:
+        async with _served(Misbehaving(provider, adapter, how)) as running:
             yield running
         return
     env = {"PROTOCOL": provider, "HOSTILE": str(how)}
     program = installed(PROGRAM, directory / "bin")
     adapter = adapter_over(provider, program, directory, env=env, limits=limits, **settings)
-    async with _served(Misbehaving(provider, adapter, how, set(descendants()))) as running:
+    async with _served(Misbehaving(provider, adapter, how)) as running:
         yield running
 
 

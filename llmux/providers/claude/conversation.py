@@ -24,7 +24,7 @@ from llmux.providers.claude.wire import encode, next_line
 
 QUOTA_WAIT_MS_MAX = 250
 """How long the process may take to tell the state of the quota once the answer is complete (it takes about 3 ms)."""
-CHUNK_BYTES = 100
+CHUNK_BYTES = 64
 """what a chunk occupies beside its text: it counts, for an answer may come letter by letter to a reader that takes none"""
 
 

@@ -37,7 +37,7 @@ SILENCE_MARGIN_MS = 2_000
 LOOK_S = 5.0
 """between two looks whether the quota should be looked at"""
 
-UPDATE_BYTES = 100
+UPDATE_BYTES = 64
 """what an update takes beside its text: it counts, so that an answer that comes letter by letter ends, too"""
 
 
