@@ -72,17 +72,23 @@ def codex() -> None:
 
 
 def gemini() -> None:
-    """Lines up to each reply, whenever a request comes; set_model, which no recording holds, is simply granted."""
-    session, asked = "", ""
+    """Lines up to each reply, whenever a request comes; set_model, which no recording holds, is simply granted.
+
+    A prompt that was met with silence is replied to when it is cancelled.
+    """
+    session, asked, prompt, silent = "", "", None, RECORDING.with_suffix(".stderr").exists()
     for request in heard():
         method = request.get("method")
         if method == "session/set_model":
             say({"jsonrpc": "2.0", "id": request["id"], "result": {}})
             continue
+        prompt = request.get("id", prompt)
         if method == "session/load":
             asked = request["params"]["sessionId"]
-        if method == "session/prompt" and RECORDING.with_suffix(".stderr").exists():
-            break
+        if method == "session/prompt" and silent:
+            continue
+        if method == "session/cancel":  # a notification: it is the prompt that is answered
+            request = {"id": prompt}
         while LINES:
             try:
                 message = json.loads(LINES[0])
@@ -101,9 +107,7 @@ def gemini() -> None:
             while b"available_commands_update" not in LINES[0]:
                 write(LINES.pop(0).replace(session.encode(), asked.encode()))
             write(LINES.pop(0).replace(session.encode(), asked.encode()))
-    for _ in heard():
-        pass
-    if RECORDING.with_suffix(".stderr").exists():
+    if silent:
         sys.stderr.buffer.write(RECORDING.with_suffix(".stderr").read_bytes())
 
 

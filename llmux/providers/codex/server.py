@@ -83,6 +83,7 @@ class Thread:
         try:
             if self._turn is not None:
                 await self.call("turn/interrupt", {"turnId": await self._turn.result("turn", "id")})
+                self.turn_over()
         finally:
             await self._connection.request("thread/unsubscribe", {"threadId": thread_id}).result()
 
@@ -216,7 +217,7 @@ class AppServer:
         if opened.running:
             with trio.move_on_after(INTERRUPT_MS_MAX / 1000, shield=True) as waiting:
                 await closed.wait()
-            if waiting.cancelled_caught:
+            if waiting.cancelled_caught and opened.running:
                 self._deaf = True
                 self.retire()
                 patience.cancel()
