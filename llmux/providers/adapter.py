@@ -13,6 +13,8 @@ The contract, checked by tests/contracts for all adapters alike:
   A prompt that is an `embedding` is answered with `Vectors`, or refused (UNSUPPORTED) before any work.
 * A bad end is a `ProviderFailure`, raised from `answer`; nothing else may leave it. What was emitted before stays emitted.
 * Error texts, empty answers and cut answers are failures, never chunks.
+* However much a provider says, memory is bounded: a line longer than `line_bytes_max` and an answer longer than
+  `answer_bytes_max` (each chunk counts a little more than its text) are GARBLED.
 * Cancelling `answer` at any point stops the provider's work for it (process group or connection gone) within a second, and
   leaves nothing behind. Deadlines for first byte, idle and total are NOT the adapter's: its actor cancels it.
 * `probe` spends no tokens and does not raise: what is wrong stands in the `Readiness`. It asks the vendor nothing, except for

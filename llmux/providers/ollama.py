@@ -14,7 +14,7 @@ cut cannot be seen.
 """
 
 from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TypeVar
 
 import msgspec
@@ -41,9 +41,7 @@ MODELS_KEPT_MAX = 256
 REST_SECONDS_MAX = 0.1
 """how long the end of the body may lag behind the last line before its connection is given up"""
 
-
 T = TypeVar("T")
-
 
 LOOK_SECONDS = 2
 """how often the server is asked whether a model is loaded, while an answer waits for its beginning"""
@@ -135,7 +133,7 @@ class OllamaAdapter:
             usage = Usage(input_tokens=last.prompt_eval_count, output_tokens=last.eval_count)
             length = last.done_reason == "length"
             await emit(Finish("length" if length else "stop", usage, model=last.model, ignored=ignored))
-            with trio.move_on_after(REST_SECONDS_MAX):  # so that the connection can be used again
+            with suppress(Lost), trio.move_on_after(REST_SECONDS_MAX):  # so that the connection can be used again
                 while await exchange.more() is not None:
                     pass
 
@@ -206,8 +204,11 @@ class OllamaAdapter:
 
     async def _pass_on(self, exchange: Exchange, call: Call, emit: Emit) -> Line:
         """Emits what the lines say and returns the last one."""
-        said = False
+        said, bytes_left = False, self._limits.answer_bytes_max
         while (data := await exchange.line(self._limits.line_bytes_max)) is not None:
+            bytes_left -= len(data)
+            if bytes_left < 0:
+                raise _garbled("Ollama's answer is longer than allowed.", "ollama.answer_bound")
             if not data.strip():
                 continue
             line = read_line(data)

@@ -209,6 +209,11 @@ class Process:
         finally:
             self.stderr_closed.set()
 
+    async def _end_children_with_it(self) -> None:
+        """A child that outlives the program would hold its pipes open: whoever reads them would never learn of the end."""
+        await self.wait()
+        signal_group(self.pid, signal.SIGKILL)
+
     async def end(self) -> None:
         """SIGTERM to the group, a bounded wait, SIGKILL to the group; returns when the process is reaped. Not cancellable."""
         with trio.CancelScope(shield=True):
@@ -262,6 +267,7 @@ async def running(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(process._drain_stderr)
+            nursery.start_soon(process._end_children_with_it)
             try:
                 yield process
             except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group

@@ -42,14 +42,6 @@ def turn(thread: str) -> None:
     TURNS += 1
     if HOW == "grows":
         grow()
-    if HOW == "dies-once" and not os.path.exists(HEARD + ".died"):
-        open(HEARD + ".died", "w").close()
-        tell("item/agentMessage/delta", thread, delta="half ")
-        write('{"method":"item/agentMessage/delta","params":{"threadId":"' + thread)
-        sys.exit(0)
-    if HOW == "babbles":
-        write("x" * 1_000_000)
-        time.sleep(600)
     if HOW in ("calls-a-tool", "ends-wordless"):
         used = {"totalTokens": 9, "inputTokens": 5, "outputTokens": 4, "cachedInputTokens": 0}
         tell("thread/tokenUsage/updated", thread, tokenUsage={"total": used})
@@ -83,14 +75,6 @@ def turn(thread: str) -> None:
             + "\n"
         )
         write(json.dumps({"id": "q2", "method": "account/chatgptAuthTokens/refresh", "params": {}}) + "\n")
-    if HOW == "garbage":
-        write(
-            'not json\n[]\n7\nnull\n{"id":999,"result":{}}\n{"id":[],"result":1}\n{"method":7}\n{"method":"new/thing"}\n'
-        )
-        write('{"method":"item/agentMessage/delta","params":{"threadId":["' + thread + '"],"delta":"wrong"}}\n')
-        write('{"method":"item/agentMessage/delta","params":{"threadId":"another","delta":"wrong"}}\n' + "\x1b[31m\n\n")
-        sys.stdout.buffer.write(b'\xff\xfe\x00\n{"method":"\xff"}\n')
-        sys.stdout.flush()
     for word in ("good ", "answer"):
         tell("item/agentMessage/delta", thread, delta=word)
     end(thread)

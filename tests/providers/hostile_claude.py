@@ -1,12 +1,11 @@
-"""A program that speaks Claude Code's protocol and misbehaves as HOSTILE says. Started as a real process; standard library only.
+"""A program that speaks Claude Code's protocol and misbehaves as HOSTILE says, in ways that only that protocol knows (for the
+others see tests/contracts/hostile.py). Started as a real process; standard library only.
 
 It notes its argument vector and the names of its environment in the file HOSTILE_NOTES, when that is set.
 """
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from typing import Any
@@ -50,50 +49,8 @@ def answer() -> None:
         case "dies":
             text("half an ans")
             sys.exit(3)
-        case "is killed":
-            text("half an ans")
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "half a line":
-            text("half")
-            write(b'{"type":"stream_event","event":{"type":"content_blo')
-            sys.exit(0)
-        case "prose":
-            write(b"Warning: something happened\n")
-        case "ansi":
-            write(b"\x1b[2J\x1b[31m{}\x1b[0m\n")
-        case "not utf-8":
-            write(b'{"type":"stream_event","x":"\xff\xfe"}\n')
-        case "a number":
-            write(b"42\n")
-        case "endless line":
-            while True:
-                write(b"x" * 65_536)
-        case "endless answer":
-            while True:
-                text("x" * 10_000)
-        case "error as text":
-            say(
-                type="assistant",
-                error="rate_limit",
-                message={"model": "<synthetic>", "content": [{"type": "text", "text": "You've hit your limit"}]},
-            )
-            say(type="result", subtype="success", is_error=True, api_error_status=429, result="You've hit your limit")
-        case "stubborn" | "silent":
-            text("still here") if MODE == "stubborn" else None
-        case "forks":
-            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-            text("I have a child")
-        case "goes on":
-            text("done")
-            stop()
-            text("and more")
-            stop()
-            say(type="result", subtype="success", is_error=False)
-            text("and more")
-        case "loud":
-            sys.stderr.write("prompt " * 300_000)
-            text("done")
-            stop()
+        case "silent":
+            pass
         case _:
             text("Hello")
             stop()
@@ -117,8 +74,6 @@ def main() -> None:
         return
     if MODE == "dies at once":
         sys.exit(7)
-    if MODE == "stubborn":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for raw in sys.stdin.buffer:
         line = json.loads(raw)
         if line["type"] == "control_request" and line["request_id"] == "ping":

@@ -1,4 +1,4 @@
-"""The adapter of Claude Code over a real process that misbehaves (hostile_claude.py)."""
+"""What a process of Claude Code is given, and what a probe finds out (hostile_claude.py is the process)."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import trio
 from llmux.config import Account, Limits
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Prompt, assistant, user
-from llmux.providers.adapter import Call, QuotaWindow
+from llmux.providers.adapter import QuotaWindow
 from llmux.providers.claude import ClaudeAdapter
 from llmux.providers.claude import login as claude_login
 from tests.providers.hearing import Heard, ask, descendants, place_of
@@ -40,24 +40,15 @@ def make(tmp_path: Path) -> Make:
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind", "evidence", "text"),
+    ("mode", "kind", "evidence"),
     [
-        ("dies at once", Kind.CRASHED, None, ""),
-        ("closes its input", Kind.CRASHED, "process.stdin_closed", ""),
-        ("refuses settings", Kind.GARBLED, "claude.control", ""),
-        ("dies", Kind.CRASHED, "claude.gone", "half an ans"),
-        ("is killed", Kind.CRASHED, "claude.gone", "half an ans"),
-        ("half a line", Kind.GARBLED, "claude.babble", "half"),
-        ("prose", Kind.GARBLED, "claude.babble", ""),
-        ("ansi", Kind.GARBLED, "claude.babble", ""),
-        ("not utf-8", Kind.GARBLED, "claude.babble", ""),
-        ("a number", Kind.GARBLED, "claude.babble", ""),
-        ("endless line", Kind.GARBLED, "claude.too_long", ""),
-        ("error as text", Kind.RATE_LIMITED, "claude.rate_limit", ""),
+        ("dies at once", Kind.CRASHED, None),
+        ("closes its input", Kind.CRASHED, "process.stdin_closed"),
+        ("refuses settings", Kind.GARBLED, "claude.control"),
     ],
 )
-async def test_a_program_that_misbehaves_is_a_typed_failure(
-    make: Make, mode: str, kind: Kind, evidence: str | None, text: str
+async def test_a_process_that_does_not_get_to_the_question_is_lost_or_recycled(
+    make: Make, mode: str, kind: Kind, evidence: str | None
 ) -> None:
     adapter, heard = make(mode), Heard()
     with pytest.raises(ProviderFailure) as caught:
@@ -65,7 +56,7 @@ async def test_a_program_that_misbehaves_is_a_typed_failure(
             await ask(adapter, "Hello", *MODEL, heard)
     assert caught.value.kind is kind
     assert evidence in (None, caught.value.evidence)
-    assert heard.text == text
+    assert heard.text == ""
     statistics = adapter.statistics()
     assert (statistics.started, statistics.lost, statistics.recycled) == (
         (1, 1, 0) if kind is Kind.CRASHED else (1, 0, 1)
@@ -74,84 +65,9 @@ async def test_a_program_that_misbehaves_is_a_typed_failure(
     assert descendants() == {}
 
 
-async def test_an_endless_answer_ends_at_its_limit(make: Make) -> None:
-    heard = Heard()
-    with pytest.raises(ProviderFailure) as caught:
-        with trio.fail_after(20):
-            await ask(make("endless answer"), "Hello", *MODEL, heard)
-    assert caught.value.evidence == "claude.too_long"
-    assert 100_000 < len(heard.text) <= LIMITS.answer_bytes_max
-
-
 async def test_the_exit_status_of_a_crash_is_told(make: Make) -> None:
     with pytest.raises(ProviderFailure, match="exited with status 3"):
         await ask(make("dies"), "Hello", *MODEL)
-
-
-async def test_nothing_follows_the_finish(make: Make) -> None:
-    heard = await ask(make("goes on"), "Hello", *MODEL)
-    assert heard.answer.text == "done"
-
-
-async def test_a_flood_on_stderr_holds_nothing_up(make: Make) -> None:
-    with trio.fail_after(20):
-        assert (await ask(make("loud"), "Hello", *MODEL)).answer.text == "done"
-
-
-@pytest.mark.parametrize("mode", ["stubborn", "forks"])
-async def test_cancelling_ends_whatever_the_program_does(make: Make, mode: str) -> None:
-    adapter = make(mode)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(adapter.serve)
-        with trio.CancelScope() as scope, trio.fail_after(20):
-
-            async def leave(chunk: Any) -> None:
-                assert len(descendants()) == (2 if mode == "forks" else 1)
-                scope.cancel()
-
-            await adapter.answer(Call(Prompt((user("Hello"),)), *MODEL), leave, lambda window: None)
-        nursery.cancel_scope.cancel()
-    assert scope.cancelled_caught
-    assert descendants() == {}
-    assert adapter.statistics().busy == 0
-
-
-async def test_cancelling_before_the_first_word_leaves_nothing(make: Make) -> None:
-    adapter = make("silent")
-    async with trio.open_nursery() as nursery:
-        await nursery.start(adapter.serve)
-        asked = trio.CancelScope()
-        call = Call(Prompt((user("Hello"),)), *MODEL)
-
-        async def asking() -> None:
-            with asked:
-                await adapter.answer(call, Heard().emit, lambda window: None)
-
-        nursery.start_soon(asking)
-        with trio.fail_after(20):
-            while adapter.statistics().busy == 0:
-                await trio.sleep(0.005)
-        asked.cancel()
-        with trio.fail_after(20):
-            while adapter.statistics().busy:
-                await trio.sleep(0.005)
-        nursery.cancel_scope.cancel()
-    assert descendants() == {}
-
-
-async def test_what_the_reader_raises_comes_out_plain(make: Make) -> None:
-    """The actor's side of `emit` may be gone: its exception is neither swallowed nor wrapped in a group."""
-
-    async def broken(chunk: Any) -> None:
-        raise trio.BrokenResourceError
-
-    adapter = make()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(adapter.serve)
-        with pytest.raises(trio.BrokenResourceError):
-            await adapter.answer(Call(Prompt((user("Hello"),)), *MODEL), broken, lambda window: None)
-        nursery.cancel_scope.cancel()
-    assert descendants() == {}
 
 
 async def test_a_good_answer_brings_its_quota(make: Make) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Finish, ReasoningDelta, TextDelta, Usage
+from llmux.prompts import Finish, ReasoningDelta, TextDelta
 from llmux.providers.adapter import QuotaWindow
 from llmux.providers.claude.reading import Reading, Step
 
@@ -43,68 +43,6 @@ def finish_of(steps: list[Step]) -> Finish:
 
 
 @pytest.mark.parametrize(
-    ("case", "text", "reason", "input_tokens", "output_tokens"),
-    [
-        ("ok-stream", HELLO, "stop", 310, 13),
-        ("ok-stream-token-env", HELLO, "stop", 304, 13),
-        ("token-expired-refreshed", HELLO, "stop", 312, 13),
-        ("sampling", HELLO, "stop", 294, 13),
-        ("stop-sequence", HELLO, "stop", 316, 13),
-        ("quota-warning", HELLO, "stop", 310, 13),
-        ("max-tokens", HELLO, "length", 310, 13),
-        ("long-answer", " ".join(f"w{n}" for n in range(60)), "stop", 310, 64),
-    ],
-)
-def test_a_recorded_answer_is_read_to_its_first_end(
-    case: str, text: str, reason: str, input_tokens: int, output_tokens: int
-) -> None:
-    steps = read(lines(case))
-    finish = finish_of(steps)
-    assert (text_of(steps), finish.reason) == (text, reason)
-    assert finish.usage == Usage(input_tokens, output_tokens)
-    assert steps[-1].quiet is (reason == "stop")
-
-
-def test_recorded_json_is_the_text_of_the_answer() -> None:
-    steps = read(lines("json-schema"), structured=True)
-    assert json.loads(text_of(steps)) == {"name": "sample", "age": 7}
-    assert (finish_of(steps).reason, steps[-1].quiet) == ("stop", True)
-
-
-@pytest.mark.parametrize(
-    ("case", "kind", "evidence"),
-    [
-        ("quota-five-hour", Kind.QUOTA_EXHAUSTED, "claude.plan_limit"),
-        ("rate-limited", Kind.RATE_LIMITED, "claude.rate_limit"),
-        ("rate-limited-api-key", Kind.RATE_LIMITED, "claude.rate_limit"),
-        ("overloaded", Kind.OVERLOADED, "claude.overloaded"),
-        ("server-error", Kind.UNAVAILABLE, "claude.upstream"),
-        ("connection-refused", Kind.UNAVAILABLE, "claude.connection"),
-        ("logged-out", Kind.LOGGED_OUT, "claude.login"),
-        ("unauthorized-login", Kind.LOGGED_OUT, "claude.login"),
-        ("unauthorized-token-env", Kind.LOGGED_OUT, "claude.login"),
-        ("forbidden", Kind.LOGGED_OUT, "claude.login"),
-        ("model-not-found", Kind.MODEL_NOT_FOUND, "claude.model"),
-        ("context-too-long", Kind.CONTEXT_TOO_LONG, "claude.length"),
-        ("bad-request", Kind.INVALID_REQUEST, "claude.request"),
-        ("stream-cut", Kind.GARBLED, "claude.cut"),
-        ("interrupted", Kind.CRASHED, "claude.interrupted"),
-        ("tools-unknown-tool", Kind.GARBLED, "claude.empty"),
-    ],
-)
-def test_a_recorded_failure_has_its_kind(case: str, kind: Kind, evidence: str) -> None:
-    with pytest.raises(ProviderFailure) as caught:
-        read(lines(case))
-    assert (caught.value.kind, caught.value.evidence) == (kind, evidence)
-
-
-def test_a_recorded_plan_limit_says_when_it_ends() -> None:
-    with pytest.raises(ProviderFailure) as caught:
-        read(lines("quota-five-hour"))
-    assert caught.value.resets_at == 1795371063000
-
-
-@pytest.mark.parametrize(
     ("name", "model_only"),
     [
         ("five_hour", False),
@@ -134,13 +72,6 @@ def test_a_local_length_limit_is_a_long_context() -> None:
     with pytest.raises(ProviderFailure) as caught:
         read([{"type": "assistant", "error": "invalid_request"}, end])
     assert caught.value.kind is Kind.CONTEXT_TOO_LONG
-
-
-def test_a_recorded_warning_is_a_window() -> None:
-    reading = Reading(structured=False, model="claude-opus-4-5", ignored=())
-    (event,) = [line for line in lines("quota-warning") if line["type"] == "rate_limit_event"]
-    step = reading.take(event, waited=False)
-    assert step.windows == (QuotaWindow("five_hour", "warning", used_percent=91, resets_at=1795371064000),)
 
 
 def test_windows_of_a_newer_version_are_read_and_those_of_one_model_are_its_own() -> None:

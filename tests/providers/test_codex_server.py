@@ -1,82 +1,18 @@
-"""The app-server as a process that misbehaves: a real program, told by a variable how."""
+"""The app-server as a process, and its protocol: what it is told, and what becomes of one that does not follow."""
 
 import errno
-import json
-import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
-from llmux.config import Account, Limits
-from llmux.failures import Kind, ProviderFailure
+from llmux.failures import Kind
 from llmux.prompts import Prompt, user
 from llmux.providers.adapter import Call
-from llmux.providers.codex import CodexAdapter, home
+from llmux.providers.codex import home
 from llmux.providers.codex.roots import COUNT
-from tests.providers.codex_login import write_login
-from tests.providers.hearing import Heard, descendants, place_of
-
-PROGRAM = Path(__file__).parent / "codex_misbehaving.py"
-QUICK = Limits(call_ms_max=400, stop_ms_max=200, line_bytes_max=64 * 1024)
-
-
-class Fixture:
-    """An adapter over the misbehaving program, and what that program heard."""
-
-    def __init__(self, directory: Path, how: str, **settings: Any):
-        command = directory / "codex"
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{PROGRAM}" "$@"\n')
-        command.chmod(0o755)
-        self.heard, self.login = directory / "heard", directory / "login"
-        write_login(self.login)
-        quick = QUICK if how in ("mute", "babbles", "stands-still") else Limits(stop_ms_max=200)
-        limits = settings.pop("limits", quick)
-        env = {"HOW": how, "HEARD": str(self.heard)}
-        account = Account(config_dir=str(self.login))
-        values = {"command": str(command), "env": env, "warm": 0, **settings}
-        self.adapter = CodexAdapter(place_of("codex", directory, account=account, limits=limits, **values))
-
-    async def say(self, heard: Heard | None = None) -> Heard:
-        heard = heard or Heard()
-        await self.adapter.answer(
-            Call(Prompt((user("hi"),)), "gpt-5.2-codex", "gpt-5.2-codex"), heard.emit, heard.report
-        )
-        return heard
-
-    async def fails(self, heard: Heard | None = None) -> ProviderFailure:
-        with pytest.raises(ProviderFailure) as caught:
-            await self.say(heard)
-        return caught.value
-
-    def told(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.heard.read_text().splitlines()]
-
-    def methods(self) -> list[str]:
-        return [message["method"] for message in self.told() if "method" in message]
-
-    def starts(self) -> int:
-        path = Path(f"{self.heard}.starts")
-        return len(path.read_text().splitlines()) if path.exists() else 0
-
-    async def until_told(self, method: str, times: int = 1) -> None:
-        with trio.fail_after(10):
-            while not self.heard.exists() or self.methods().count(method) < times:
-                await trio.sleep(0.01)
-
-
-@asynccontextmanager
-async def misbehaving(directory: Path, how: str, **settings: Any) -> AsyncGenerator[Fixture, None]:
-    before = set(descendants())
-    fixture = Fixture(directory, how, **settings)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(fixture.adapter.serve)
-        yield fixture
-        nursery.cancel_scope.cancel()
-    assert set(descendants()) - before == set()
+from tests.providers.codex_rig import Fixture, misbehaving, until
+from tests.providers.hearing import Heard
 
 
 async def test_a_turn_is_started_once_and_its_thread_given_back(tmp_path: Path) -> None:
@@ -140,11 +76,6 @@ async def test_many_who_come_at_once_wait_for_one_start(tmp_path: Path) -> None:
         assert codex.starts() == 1
 
 
-async def test_noise_and_unknown_messages_are_ignored(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "garbage") as codex:
-        assert (await codex.say()).answer.text == "good answer"
-
-
 async def test_whatever_codex_asks_for_is_answered_with_an_error_or_the_login(tmp_path: Path) -> None:
     async with misbehaving(tmp_path, "asks") as codex:
         await codex.say()
@@ -165,88 +96,6 @@ async def test_a_server_that_exits_at_once_has_crashed_and_is_not_started_in_a_l
         failures = [await codex.fails() for _ in range(20)]
         assert {failure.kind for failure in failures} == {Kind.CRASHED}
         assert codex.starts() == 2  # the second one in a row is followed by a rest
-
-
-async def test_a_server_that_dies_in_the_middle_of_a_line_is_replaced(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "dies-once") as codex:
-        heard = Heard()
-        assert (await codex.fails(heard)).kind is Kind.CRASHED
-        assert heard.text == "half "
-        assert (await codex.say()).answer.text == "good answer"
-        statistics = codex.adapter.statistics()
-        assert (statistics.started, statistics.lost) == (2, 1)
-
-
-async def until(codex: Fixture, **expected: int) -> None:
-    """Waits until the statistics say so."""
-    with trio.fail_after(10):
-        while any(getattr(codex.adapter.statistics(), name) != count for name, count in expected.items()):
-            await trio.sleep(0.01)
-
-
-async def test_a_server_that_has_done_its_share_is_replaced_and_finishes_its_own_turns(tmp_path: Path) -> None:
-    limits = Limits(stop_ms_max=200, worker_turns_max=2)
-    async with misbehaving(tmp_path, "holds", limits=limits) as codex:
-        held = Heard()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(codex.say, held)
-            while not held.text:
-                await trio.sleep(0.01)
-            server = codex.adapter._keeper._current
-            assert server is not None
-            server.turns = 2
-            server._released(server)  # as if a turn beside it had ended
-            await until(codex, started=2, busy=1, idle=1, recycled=0)
-            for _ in range(2):  # the second one wears the successor out, too
-                assert (await codex.say()).answer.text == "good answer"
-            assert held.text == "at last a "
-            Path(f"{codex.heard}.go").touch()
-        assert held.answer.text == "at last a good answer"
-        await until(codex, started=3, busy=0, idle=1, recycled=2, lost=0)
-
-
-async def test_a_server_that_has_grown_is_replaced(tmp_path: Path) -> None:
-    limits = Limits(stop_ms_max=200, worker_memory_bytes_max=100_000_000)
-    async with misbehaving(tmp_path, "grows", limits=limits) as codex:
-        await codex.say()
-        assert codex.starts() == 1
-        await codex.say()
-        await until(codex, started=2, idle=1, recycled=1, lost=0)
-
-
-async def test_no_turn_is_lost_while_servers_are_replaced_all_the_time(tmp_path: Path) -> None:
-    limits = Limits(stop_ms_max=200, worker_turns_max=3)
-    async with misbehaving(tmp_path, "", limits=limits) as codex:
-        heard = [Heard() for _ in range(80)]
-        taken = iter(heard)
-
-        async def one_after_the_other() -> None:
-            for one in taken:
-                await codex.say(one)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(one_after_the_other)
-        assert {one.answer.text for one in heard} == {"good answer"}
-        assert codex.adapter.statistics().started >= 2
-        assert codex.adapter.statistics().lost == 0
-
-
-async def test_when_no_successor_can_be_started_the_worn_server_goes_on(tmp_path: Path) -> None:
-    limits = Limits(stop_ms_max=200, worker_turns_max=1)
-    async with misbehaving(tmp_path, "", limits=limits) as codex:
-        await codex.say()
-        await until(codex, started=2, recycled=1)
-        (codex.login / "auth.json").unlink()
-        for _ in range(3):
-            assert (await codex.say()).answer.text == "good answer"
-        assert codex.starts() == 2
-
-
-async def test_a_line_without_an_end_is_garbled(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "babbles") as codex:
-        failure = await codex.fails()
-        assert (failure.kind, failure.evidence) == (Kind.GARBLED, "codex.line_too_long")
 
 
 @pytest.mark.parametrize(("how", "kind"), [("compacts", Kind.CONTEXT_TOO_LONG), ("retries", Kind.GARBLED)])
@@ -288,21 +137,6 @@ async def test_an_answer_that_is_cancelled_while_its_thread_is_made_gives_it_bac
         assert codex.methods().count("turn/start") == 0
 
 
-async def test_a_refused_login_is_tried_again_only_when_the_login_has_changed(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "logged-out") as codex:
-        assert (await codex.fails()).kind is Kind.LOGGED_OUT
-        await codex.say()
-        assert codex.starts() == 1  # the same login: the same server
-        Path(f"{codex.heard}.login").unlink()
-        assert (await codex.fails()).kind is Kind.LOGGED_OUT
-        write_login(codex.login, mark="a longer one, of another size")
-        await codex.say()
-        assert codex.starts() == 2
-        with trio.fail_after(10):
-            while codex.adapter.statistics().recycled == 0:
-                await trio.sleep(0.01)
-
-
 @pytest.mark.parametrize("how", ["nameless-thread", "refuses"])
 async def test_a_server_of_another_protocol_fails_the_answer_and_nothing_else(tmp_path: Path, how: str) -> None:
     async with misbehaving(tmp_path, how) as codex:
@@ -311,53 +145,11 @@ async def test_a_server_of_another_protocol_fails_the_answer_and_nothing_else(tm
         assert codex.starts() == 1
 
 
-async def test_a_missing_program_says_what_to_type(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "", command="codex-that-is-not-there", warm=1) as codex:
-        failure = await codex.fails()
-        assert (failure.kind, failure.evidence) == (Kind.UNAVAILABLE, "codex.not_installed")
-        readiness = await codex.adapter.probe()
-        assert not readiness.installed
-        assert "npm install" in readiness.sentence
-
-
 @pytest.mark.parametrize(("how", "word"), [("old", "older than"), ("nameless", "version")])
 async def test_a_version_that_cannot_be_used_says_so(tmp_path: Path, how: str, word: str) -> None:
     readiness = await Fixture(tmp_path, how).adapter.probe()
     assert not readiness.ready
     assert word in readiness.sentence
-
-
-async def test_a_login_of_somebody_else_gets_a_server_of_its_own_and_the_old_one_finishes_its_turns(
-    tmp_path: Path,
-) -> None:
-    async with misbehaving(tmp_path, "holds") as codex:
-        held = Heard()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(codex.say, held)
-            while not held.text:
-                await trio.sleep(0.01)
-            write_login(codex.login, account="account-2", mark="other")
-            assert (await codex.say()).answer.text == "good answer"
-            await until(codex, started=2, busy=1, recycled=0)
-            Path(f"{codex.heard}.go").touch()
-        assert held.answer.text == "at last a good answer"
-        await until(codex, started=2, recycled=1, lost=0)
-
-
-async def test_a_probe_notices_the_login_of_somebody_else_and_a_warm_server_follows(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "", warm=1) as codex:
-        await until(codex, started=1, idle=1)
-        write_login(codex.login, account="account-2", mark="other")
-        await codex.adapter.probe()
-        await until(codex, started=2, idle=1, recycled=1)
-
-
-async def test_a_token_that_was_renewed_leaves_the_server_as_it_is(tmp_path: Path) -> None:
-    async with misbehaving(tmp_path, "") as codex:
-        await codex.say()
-        write_login(codex.login, mark="renewed", expires_in=999_999)
-        await codex.say()
-        assert codex.starts() == 1
 
 
 async def test_a_full_disk_is_a_failure_of_the_answer_and_the_next_one_tries_again(

@@ -46,73 +46,11 @@ def test_a_good_answer_is_its_deltas_one_for_one_and_a_finish() -> None:
     assert answer_of(chunks).text == TEXT
 
 
-def test_a_long_answer_keeps_every_delta() -> None:
-    assert len([c for c in play("long-answer", Turn("m")) if isinstance(c, TextDelta)]) >= 60
-
-
-def test_reasoning_summaries_come_before_the_text() -> None:
-    chunks = play("reasoning", Turn("m"))
-    assert [type(chunk) for chunk in chunks[:4]] == [ReasoningDelta] * 4
-    assert answer_of(chunks).reasoning == "**Thinking about it**\n\nfake"
-    assert answer_of(chunks).text == TEXT
-
-
 def test_the_parts_of_a_reasoning_summary_are_paragraphs() -> None:
     turn = Turn("m")
     heard = take(turn, "item/reasoning/summaryPartAdded") + take(turn, "item/reasoning/summaryTextDelta", delta="one")
     heard += take(turn, "item/reasoning/summaryPartAdded") + take(turn, "item/reasoning/summaryTextDelta", delta="two")
     assert heard == [ReasoningDelta("one"), ReasoningDelta("\n\n"), ReasoningDelta("two")]
-
-
-def test_an_answer_cut_at_the_limit_of_tokens_is_an_answer_with_its_true_usage() -> None:
-    chunks = play("max-tokens", Turn("m"))
-    assert chunks[-1] == Finish(
-        "length", Usage(input_tokens=78, output_tokens=10, cached_input_tokens=26, reasoning_tokens=2), "m"
-    )
-    assert answer_of(chunks).text == TEXT
-
-
-@pytest.mark.parametrize(
-    ("case", "kind"),
-    [
-        ("quota-usage-limit", Kind.QUOTA_EXHAUSTED),
-        ("quota-insufficient", Kind.QUOTA_EXHAUSTED),
-        ("rate-limited", Kind.RATE_LIMITED),
-        ("overloaded", Kind.OVERLOADED),
-        ("server-error", Kind.UNAVAILABLE),
-        ("model-not-found", Kind.MODEL_NOT_FOUND),
-        ("context-too-long", Kind.CONTEXT_TOO_LONG),
-        ("bad-request", Kind.INVALID_REQUEST),
-        ("unauthorized", Kind.LOGGED_OUT),
-        ("logged-out", Kind.LOGGED_OUT),
-        ("refresh-token-reused", Kind.LOGGED_OUT),
-        ("stall", Kind.TIMED_OUT),
-        ("stream-cut", Kind.GARBLED),
-        ("stream-cut-retried-duplicate", Kind.GARBLED),
-        ("tool-hallucinated", Kind.GARBLED),
-    ],
-)
-def test_every_recorded_failure_has_its_kind(case: str, kind: Kind) -> None:
-    with pytest.raises(ProviderFailure) as caught:
-        play(case, Turn("m"))
-    assert caught.value.kind is kind
-    assert not any(isinstance(chunk, Finish) for chunk in caught.value.chunks)  # type: ignore[attr-defined]
-
-
-def test_a_quota_window_that_is_spent_says_when_it_ends() -> None:
-    turn = Turn("m")
-    with pytest.raises(ProviderFailure) as caught:
-        play("quota-usage-limit", turn)
-    primary, secondary = turn.windows()
-    assert (primary.window, primary.status, primary.used_percent) == ("primary", "rejected", 100)
-    assert (secondary.window, secondary.status, secondary.used_percent) == ("secondary", "allowed", 34)
-    assert caught.value.resets_at == primary.resets_at == 1_795_374_975_000
-
-
-def test_a_quota_without_a_spent_window_has_no_reset_time() -> None:
-    with pytest.raises(ProviderFailure) as caught:
-        play("quota-insufficient", Turn("m"))
-    assert caught.value.resets_at is None
 
 
 def test_text_that_would_come_a_second_time_is_stopped_at_the_first_sign() -> None:

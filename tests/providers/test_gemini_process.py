@@ -1,4 +1,4 @@
-"""The adapter of the Gemini CLI over real processes that misbehave, and over recordings of the real CLI."""
+"""The adapter of the Gemini CLI over real processes that misbehave in ways that only its protocol knows."""
 
 import errno
 import json
@@ -9,13 +9,11 @@ import trio
 
 from llmux.config import Account
 from llmux.failures import Kind
-from llmux.prompts import Image, Message, Prompt, Sampling, Text, Tool, ToolCall, Usage, assistant, user
-from llmux.providers.gemini import GeminiAdapter, worker
+from llmux.prompts import Image, Message, Prompt, Text, Tool, ToolCall, assistant, user
+from llmux.providers.gemini import worker
 from llmux.providers.gemini.home import Home
-from tests.providers.gemini_rig import KEY, MODEL, Make, answered, failed, google_login, maker, notes, serving
-from tests.providers.hearing import Heard, descendants
-
-HERE = Path(__file__).parent
+from tests.providers.gemini_rig import Make, answered, failed, google_login, maker, notes, serving
+from tests.providers.hearing import descendants
 
 
 @pytest.fixture
@@ -28,33 +26,18 @@ def make(tmp_path: Path) -> Make:
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"),
-    [
-        ("garbage", Kind.GARBLED),
-        ("exit 41", Kind.LOGGED_OUT),
-        ("exit 1", Kind.CRASHED),
-        ("dies when ready", Kind.CRASHED),
-        ("dies", Kind.CRASHED),
-        ("half a line", Kind.GARBLED),
-        ("prose", Kind.GARBLED),
-        ("not utf-8", Kind.GARBLED),
-        ("a number", Kind.GARBLED),
-        ("deeply nested", Kind.GARBLED),
-        ("endless line", Kind.GARBLED),
-        ("endless answer", Kind.GARBLED),
-    ],
+    ("mode", "kind"), [("garbage", Kind.GARBLED), ("exit 41", Kind.LOGGED_OUT), ("dies when ready", Kind.CRASHED)]
 )
-async def test_misbehaviour_is_a_failure_and_leaves_nothing(make: Make, tmp_path: Path, mode: str, kind: Kind) -> None:
+async def test_a_worker_that_is_of_no_use_leaves_no_process_and_no_file(
+    make: Make, tmp_path: Path, mode: str, kind: Kind
+) -> None:
     adapter = make(mode)
     before = set(descendants())
     async with serving(adapter):
         assert (await failed(adapter)).kind is kind
-        for _ in range(500):
-            if not set(descendants()) - before and not list((tmp_path / "private").iterdir()):
-                break
-            await trio.sleep(0.01)
-        assert set(descendants()) == before
-        assert list((tmp_path / "private").iterdir()) == []
+        with trio.fail_after(5):
+            while set(descendants()) - before or list((tmp_path / "private").iterdir()):
+                await trio.sleep(0.01)
         statistics = adapter.statistics()
         assert (statistics.starting, statistics.idle, statistics.busy) == (0, 0, 0)
 
@@ -116,36 +99,6 @@ async def test_no_session_is_used_twice(make: Make, tmp_path: Path) -> None:
     assert methods == ["initialize", *["session/new", "session/prompt"] * 3]
     folders = [line["params"]["cwd"] for line in notes(tmp_path) if line["method"] == "session/new"]
     assert len(set(folders)) == 3  # the CLI keeps the settings of a folder
-
-
-async def test_updates_of_other_sessions_and_of_no_shape_say_nothing(make: Make) -> None:
-    adapter = make("wrong shapes")
-    async with serving(adapter):
-        assert (await answered(adapter)).text == "hi"
-
-
-@pytest.mark.parametrize("mode", ["stalls", "deaf to SIGTERM", "leaves a child"])
-async def test_a_worker_that_does_not_confirm_the_end_is_killed_with_its_children(
-    make: Make, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "CANCEL_MS_MAX", 100)
-    adapter = make(mode)
-    before = set(descendants())
-    async with serving(adapter):
-        heard = Heard()
-        with trio.move_on_after(30) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(answered, adapter, "hi", heard)
-                while not heard.text:
-                    await trio.sleep(0.01)
-                scope.cancel()
-        assert heard.text == "so "
-        for _ in range(500):
-            if set(descendants()) == before:
-                break
-            await trio.sleep(0.01)
-        assert set(descendants()) == before
-        assert adapter.statistics().recycled == 1
 
 
 async def test_a_waiting_prompt_gets_the_worker_when_the_one_before_is_done(make: Make) -> None:
@@ -264,83 +217,6 @@ async def test_what_the_cli_cannot_be_told_is_refused_before_anything_starts(
     async with serving(adapter):
         assert (await failed(adapter, prompt)).kind is kind
     assert notes(tmp_path) == []
-
-
-# --- recordings of the real CLI -------------------------------------------------------------------------------------
-
-HELLO = "Hello from the fake API. All is well."
-
-
-def replaying(make: Make, name: str) -> GeminiAdapter:
-    return make("replay", env={**KEY, "RECORDING": str(HERE / "recordings" / "gemini" / f"{name}.stdout")})
-
-
-async def replayed(make: Make, name: str, prompt: Prompt | str = "Say hello.") -> Heard:
-    async with serving(adapter := replaying(make, name)):
-        return await answered(adapter, prompt)
-
-
-@pytest.mark.parametrize(
-    "name", ["ok-stream", "ok-api-key", "json-schema", "sampling", "image", "token-expired-refreshed"]
-)
-async def test_a_recorded_answer(make: Make, name: str) -> None:
-    heard = await replayed(make, name)
-    expected = '{"answer": 4, "ok": true}' if name == "json-schema" else HELLO
-    assert heard.text in (expected, HELLO)
-    assert heard.answer.finish.reason == "stop"
-    assert heard.answer.finish.model == MODEL
-    assert heard.answer.finish.usage.input_tokens > 100
-
-
-async def test_a_recorded_history_is_not_part_of_the_answer(make: Make) -> None:
-    turns = (user("What is the capital of France?"), assistant("Paris."), user("And of Spain?"))
-    assert (await replayed(make, "multi-turn", Prompt(turns))).text == HELLO
-
-
-async def test_a_recorded_thought_is_reasoning(make: Make) -> None:
-    heard = await replayed(make, "thinking")
-    assert (heard.reasoning, heard.text) == ("**Planning**\nThinking about the question.", "The answer is 4.")
-    assert heard.answer.finish.usage == Usage(input_tokens=160, output_tokens=4)
-
-
-async def test_a_recorded_answer_that_met_its_limit_was_cut_by_length(make: Make) -> None:
-    prompt = Prompt((user("hi"),), sampling=Sampling(max_tokens=7))
-    assert (await replayed(make, "max-tokens", prompt)).answer.finish.reason == "length"
-    assert (await replayed(make, "max-tokens")).answer.finish.reason == "stop"
-    assert (await replayed(make, "refused-safety")).answer.finish.reason == "stop"
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "evidence"),
-    [
-        ("bad-request", Kind.INVALID_REQUEST, "gemini.400"),
-        ("unauthorized", Kind.LOGGED_OUT, "gemini.401"),
-        ("forbidden", Kind.LOGGED_OUT, "gemini.403"),
-        ("code-assist-401", Kind.LOGGED_OUT, "gemini.auth_required"),
-        ("model-not-found", Kind.MODEL_NOT_FOUND, "gemini.model_not_found"),
-        ("quota-per-day", Kind.QUOTA_EXHAUSTED, "gemini.quota_day"),
-        ("quota-exhausted-pro", Kind.QUOTA_EXHAUSTED, "gemini.quota_reset"),
-        ("capacity-exhausted", Kind.OVERLOADED, "gemini.capacity"),
-        ("overloaded-pro", Kind.OVERLOADED, "gemini.503"),
-        ("stream-cut", Kind.GARBLED, "gemini.stream_broken"),
-        ("empty-answer", Kind.GARBLED, "gemini.empty"),
-    ],
-)
-async def test_a_recorded_failure(make: Make, name: str, kind: Kind, evidence: str) -> None:
-    heard = Heard()
-    async with serving(adapter := replaying(make, name)):
-        failure = await failed(adapter, heard=heard)
-    assert (failure.kind, failure.evidence) == (kind, evidence)
-    assert heard.text == ("Hello from the fake " if name == "stream-cut" else "")
-
-
-async def test_the_recorded_login_dialog_is_a_logout(make: Make, tmp_path: Path) -> None:
-    google_login(tmp_path)
-    recording = str(HERE / "recordings" / "gemini" / "logged-out.stdout")
-    adapter = make("replay", env={"RECORDING": recording})
-    async with serving(adapter):
-        assert (await failed(adapter)).evidence == "gemini.login_dialog"
-    assert [line["method"] for line in notes(tmp_path)] == ["initialize"]
 
 
 async def test_images_and_texts_become_blocks_in_order(make: Make, tmp_path: Path) -> None:

@@ -39,23 +39,6 @@ def test_durations_are_read(text: str, ms: int) -> None:
     assert signs.duration_ms(text) == ms
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "resets_in_ms", "retry_after_ms"),
-    [
-        ("quota-exhausted-flash-silent", Kind.QUOTA_EXHAUSTED, 20_530_000, None),
-        ("rate-limited-silent", Kind.RATE_LIMITED, None, 2_500),
-        ("overloaded-silent", Kind.OVERLOADED, None, None),
-    ],
-)
-def test_the_recorded_reasons_of_silence(
-    name: str, kind: Kind, resets_in_ms: int | None, retry_after_ms: int | None
-) -> None:
-    failure = signs.of_silence((RECORDINGS / f"{name}.stderr").read_bytes(), NOW)
-    assert failure.kind is kind
-    assert failure.resets_at == (None if resets_in_ms is None else NOW + resets_in_ms)
-    assert failure.retry_after_ms == retry_after_ms
-
-
 def test_the_end_of_a_dump_is_enough_to_know_an_overload() -> None:
     tail = (RECORDINGS / "overloaded-silent.stderr").read_bytes()[-2000:]
     assert b"Attempt" not in tail

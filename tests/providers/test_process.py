@@ -105,6 +105,20 @@ async def test_children_of_a_process_that_ended_by_itself_are_ended_as_well(tmp_
     await gone(child)
 
 
+async def test_the_output_of_a_process_ends_with_it_though_a_child_still_holds_the_pipe(tmp_path):
+    source = f"""
+        import subprocess, sys
+        print("last words", flush=True)
+        subprocess.Popen([sys.executable, "-c", {CHILD!r}])
+    """
+    with trio.fail_after(20):
+        async with running(program(source), env=ENV, cwd=tmp_path, limits=LIMITS) as process:
+            assert await process.line() == b"last words"
+            while await process.line() is not None:
+                pass
+            assert process.exit_status == 0
+
+
 async def test_a_line_that_never_ends_is_bounded(tmp_path):
     source = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
     limits = Limits(line_bytes_max=1_000_000, stop_ms_max=200)

@@ -263,6 +263,18 @@ async def test_a_dead_login_is_logged_out_until_somebody_logs_in_again(
         assert (await say(adapter, "hi")).text == "Hello from the stand-in."
 
 
+async def test_a_token_that_cannot_be_renewed_because_nobody_listens_is_no_answer(
+    codex_api: Upstream, make_codex: Make
+) -> None:
+    codex_api.control(accept=token(mark="renewed"))
+    nowhere = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:9/oauth/token"}
+    async with serving(make_codex(env=nowhere)) as adapter:
+        heard = Heard()
+        failure = await failing(adapter, "hi", heard)
+    assert (failure.kind, failure.evidence) == (Kind.UNAVAILABLE, "codex.other")
+    assert heard.chunks == []
+
+
 async def test_an_answer_is_asked_for_with_the_account_that_is_logged_in_now(
     codex_api: Upstream, make_codex: Make, tmp_path: Path
 ) -> None:

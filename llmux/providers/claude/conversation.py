@@ -24,6 +24,8 @@ from llmux.providers.claude.wire import encode, next_line
 
 QUOTA_WAIT_MS_MAX = 250
 """How long the process may take to tell the state of the quota once the answer is complete (it takes about 3 ms)."""
+CHUNK_BYTES = 64
+"""what a chunk occupies beside its text: it counts, for an answer may come letter by letter to a reader that takes none"""
 
 
 class Conversation:
@@ -79,6 +81,9 @@ class Conversation:
             except Exception as error:
                 self._kill()  # an empty answer, too, would be asked for again
                 self._raised = signs.failure("too_long") if isinstance(error, process.LineTooLong) else error
+            except trio.Cancelled:
+                self._kill()
+                raise
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ class Conversation:
         for window in step.windows:
             self._report(window)
         for chunk in step.chunks:
-            self._bytes_left -= len(msgspec.json.encode(chunk))
+            self._bytes_left -= CHUNK_BYTES + len(msgspec.json.encode(chunk))
             if self._bytes_left < 0:
                 raise signs.failure("too_long")
             out.send_nowait(chunk)

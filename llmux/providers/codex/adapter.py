@@ -1,8 +1,10 @@
 """The adapter `codex`: many turns at a time in one persistent app-server, each in a fresh thread of its own."""
 
+import msgspec
 import trio
 
 from llmux.failures import ProviderFailure, printable
+from llmux.prompts import Chunk
 from llmux.providers.adapter import (
     Call,
     Emit,
@@ -15,9 +17,13 @@ from llmux.providers.adapter import (
     refuse_if_strict,
 )
 from llmux.providers.codex import home, login, program
+from llmux.providers.codex.failures import garbled
 from llmux.providers.codex.keeper import Keeper
 from llmux.providers.codex.request import request_of
 from llmux.providers.codex.turn import answer
+
+CHUNK_BYTES = 64
+"""what a chunk takes beside its text: it counts, so that an answer that comes letter by letter ends, too"""
 
 
 class CodexAdapter:
@@ -44,7 +50,20 @@ class CodexAdapter:
             self._keeper.quota_was_told()
             report(window)
 
-        await answer(await self._keeper.ready(), request, emit, tell)
+        await answer(await self._keeper.ready(), request, self._bounded(emit), tell)
+
+    def _bounded(self, emit: Emit) -> Emit:
+        """Passes on as much as an answer may have. Raises ProviderFailure(GARBLED) at what is too much."""
+        bytes_left = self._place.limits.answer_bytes_max
+
+        async def pass_on(chunk: Chunk) -> None:
+            nonlocal bytes_left
+            bytes_left -= CHUNK_BYTES + len(msgspec.json.encode(chunk))
+            if bytes_left < 0:
+                raise garbled("codex.answer_bound", "The answer of Codex is longer than allowed.")
+            await emit(chunk)
+
+        return pass_on
 
     def accepts(self, model: str) -> bool:
         return False  # a model outside the generated catalog would be summarised and cut by Codex

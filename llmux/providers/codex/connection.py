@@ -6,7 +6,9 @@ and every notification goes to the inbox of its thread. When the process ends, e
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import inf
+from signal import SIGKILL
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ import trio
 from llmux.config import Limits
 from llmux.failures import Kind, ProviderFailure
 from llmux.providers.codex.failures import again, garbled, rpc_failure
-from llmux.providers.process import LineTooLong, Process
+from llmux.providers.process import LineTooLong, Process, signal_group
 
 OUTGOING_MAX = 1_000  # lines that may wait to be written; requests are bounded by concurrency, replies by this
 TO_EVERYBODY = frozenset({"account/rateLimits/updated"})  # notifications that carry no threadId and concern every turn
@@ -65,20 +67,23 @@ class Reply:
 
 
 class Inbox:
-    """The notifications of one thread, in order, bounded in bytes."""
+    """The notifications of one thread, in order, bounded in bytes. They wait as lines: read, they would take several times as much."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._send, self._receive = trio.open_memory_channel[tuple[str, dict[str, Any], int] | ProviderFailure](inf)
+        self._send, self._receive = trio.open_memory_channel[bytes | ProviderFailure](inf)
         self._bytes, self._bytes_max = 0, bytes_max
 
-    def put(self, method: str, params: dict[str, Any], size_bytes: int) -> None:
+    def put(self, line: bytes) -> None:
         if self._bytes > self._bytes_max:
             return
-        self._bytes += size_bytes
-        if self._bytes > self._bytes_max:
+        self._bytes += len(line)
+        if self._bytes > self._bytes_max:  # the answer is lost, and so is what still waits here
+            with suppress(trio.WouldBlock):
+                while True:
+                    self._receive.receive_nowait()
             self.fail(garbled("codex.inbox_full", "Codex says more than anybody reads."))
         else:
-            self._send.send_nowait((method, params, size_bytes))
+            self._send.send_nowait(line)
 
     def fail(self, failure: ProviderFailure) -> None:
         self._send.send_nowait(failure)
@@ -88,9 +93,9 @@ class Inbox:
         item = await self._receive.receive()
         if isinstance(item, ProviderFailure):
             raise again(item)
-        method, params, size_bytes = item
-        self._bytes -= size_bytes
-        return method, params
+        self._bytes -= len(item)
+        message = msgspec.json.decode(item)  # it was understood when it came
+        return message["method"], message["params"]
 
 
 class Connection:
@@ -154,6 +159,10 @@ class Connection:
                 inbox.fail(failure)
             self.ended.set()
 
+    def kill(self) -> None:
+        """Ends the process at once. What follows is what follows when it dies."""
+        signal_group(self._process.pid, SIGKILL)
+
     async def run(self) -> None:
         """Reads and writes until the process ends or `end` is called."""
         async with trio.open_nursery() as nursery:
@@ -198,7 +207,7 @@ class Connection:
             self._write({"id": message["id"], **self._answer(method, params)})
         elif isinstance(params, dict):
             for inbox in self._meant(method, params):
-                inbox.put(method, params, len(line))
+                inbox.put(line)
 
     def _settle(self, message: dict[str, Any]) -> None:
         number = message.get("id")

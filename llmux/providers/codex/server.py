@@ -14,7 +14,9 @@ from llmux.providers.codex.login import Login
 from llmux.providers.codex.request import TurnRequest
 from llmux.providers.codex.roots import COUNT, Roots
 
-INTERRUPT_MS_MAX = 900  # a cancelled answer waits this long for Codex to stop; it goes on in the background
+INTERRUPT_MS_MAX = (
+    900  # a cancelled answer waits this long for Codex to stop its turn; a server that does not is given up
+)
 
 HANDSHAKE = {
     "clientInfo": {"name": "llmux", "title": "LLMux", "version": "3"},
@@ -81,6 +83,7 @@ class Thread:
         try:
             if self._turn is not None:
                 await self.call("turn/interrupt", {"turnId": await self._turn.result("turn", "id")})
+                self.turn_over()
         finally:
             await self._connection.request("thread/unsubscribe", {"threadId": thread_id}).result()
 
@@ -111,6 +114,8 @@ class AppServer:
         self.rejected = False
         """whether its login was refused, or its account"""
         self.retired = False
+        self._deaf = False
+        """whether it went on with a turn that it was told to stop"""
 
     def __repr__(self) -> str:
         state = "retired" if self.retired else "rejected" if self.rejected else "serving"
@@ -145,6 +150,8 @@ class AppServer:
         """Takes no new thread and ends with the last one."""
         self.retired = True
         if self.busy == 0:
+            if self._deaf:
+                self.connection.kill()
             self.connection.end(
                 ProviderFailure(Kind.CRASHED, "This Codex process was replaced.", evidence="codex.retired")
             )
@@ -205,15 +212,20 @@ class AppServer:
         if opened is None or self.connection.ended.is_set():
             self._leave()
             return
-        closed = trio.Event()
-        self._nursery.start_soon(self._close, opened, closed)
+        closed, patience = trio.Event(), trio.CancelScope()
+        self._nursery.start_soon(self._close, opened, closed, patience)
         if opened.running:
-            with trio.move_on_after(INTERRUPT_MS_MAX / 1000, shield=True):
+            with trio.move_on_after(INTERRUPT_MS_MAX / 1000, shield=True) as waiting:
                 await closed.wait()
+            if waiting.cancelled_caught and opened.running:
+                self._deaf = True
+                self.retire()
+                patience.cancel()
 
-    async def _close(self, opened: Thread, closed: trio.Event) -> None:
+    async def _close(self, opened: Thread, closed: trio.Event, patience: trio.CancelScope) -> None:
         try:
-            await opened.close()
+            with patience:
+                await opened.close()
         except ProviderFailure as failure:
             self.failed(failure)
         finally:

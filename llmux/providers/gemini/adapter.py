@@ -38,6 +38,9 @@ SILENCE_MARGIN_MS = 2_000
 LOOK_S = 5.0
 """between two looks whether the quota should be looked at"""
 
+UPDATE_BYTES = 64
+"""what an update takes beside its text: it counts, so that an answer that comes letter by letter ends, too"""
+
 
 class GeminiAdapter:
     """One account of the Gemini CLI."""
@@ -191,7 +194,7 @@ class _Stream:
         if kind not in ("agent_message_chunk", "agent_thought_chunk") or not text:
             return
         self._first_byte.deadline = math.inf
-        self._bytes_left -= len(text.encode("utf-8", "replace"))
+        self._bytes_left -= UPDATE_BYTES + len(text.encode("utf-8", "replace"))
         if self._bytes_left < 0:
             raise ProviderFailure(Kind.GARBLED, "The answer is longer than allowed.", evidence="gemini.answer_bound")
         if kind == "agent_message_chunk":
