@@ -12,8 +12,14 @@ from llmux.failures import ProviderUnknown
 KINDS = ("claude", "gemini", "codex", "ollama", "scripted")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@=,+\[\]-]{0,199}")
-EMBEDDING_KINDS = frozenset({"ollama", "scripted"})
-"""the kinds of provider that make vectors of texts"""
+ABILITIES: Mapping[str, tuple[str, ...]] = {
+    "claude": ("completion", "vision", "thinking"),
+    "gemini": ("completion", "vision", "thinking"),
+    "codex": ("completion", "vision", "thinking"),
+    "ollama": ("completion", "embedding"),
+    "scripted": ("completion", "embedding"),
+}
+"""what the models of a kind of provider can do, as far as it is the same for all of them, in Ollama's words"""
 SMART = frozenset({"auto", "smart"})
 
 
@@ -60,7 +66,7 @@ class ProviderSettings(Struct, frozen=True):
     @property
     def embeds(self) -> bool:
         """Whether it makes vectors of texts."""
-        return self.kind in EMBEDDING_KINDS
+        return "embedding" in ABILITIES.get(self.kind, ())
 
 
 class Limits(Struct, frozen=True):

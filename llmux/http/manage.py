@@ -1,9 +1,8 @@
-"""What the gateway knows and can be told by hand: quotas, the cache, and the models with their metadata.
+"""What the gateway knows and can be told by hand: quotas and the cache.
 
     GET  /api/quota          per provider: available, the last error, cooldowns and windows with what they rest on
     POST /api/quota/reset    {"provider"} (none = all): their cooldowns are over, and their programs and logins are looked at anew
     GET  /api/cache/stats    POST /api/cache/clear
-    GET  /api/tags           every model; open to everybody
 
 The two POSTs are for the admin where keys are required. Times are ms since 1970 in UTC; only `timestamp` is ISO 8601.
 """
@@ -31,7 +30,7 @@ from llmux.http.native import error_body
 if TYPE_CHECKING:
     from llmux.actors.health import ProviderHealth
     from llmux.actors.provider import Provider
-    from llmux.actors.system import ModelEntry, System
+    from llmux.actors.system import System
 
 log = structlog.get_logger("llmux.http")
 
@@ -43,8 +42,7 @@ class Which(msgspec.Struct, frozen=True):
 
 
 def register(door: Door, system: "System") -> None:
-    """Opens the five routes."""
-    """when the quotas of a provider were last reset by hand, in the life of this gateway"""
+    """Opens the four routes."""
 
     async def quota() -> Response:
         return json_response(quota_body(system))
@@ -59,14 +57,10 @@ def register(door: Door, system: "System") -> None:
                     looking.start_soon(_look_again, actor)
         return json_response({"success": True, "quotaState": _states(system)})
 
-    async def tags() -> Response:
-        return json_response({"models": [_tag(system, entry) for entry in system.models()]})
-
     door.route("GET", "/api/quota", quota, Caller.USER, error_body)
     door.route("POST", "/api/quota/reset", reset, Caller.OPERATOR, error_body)
     door.route("GET", "/api/cache/stats", partial(_cache_stats, system), Caller.USER, error_body)
     door.route("POST", "/api/cache/clear", partial(_clear_cache, system), Caller.OPERATOR, error_body)
-    door.route("GET", "/api/tags", tags, Caller.PUBLIC, error_body)
 
 
 # --- quotas ---------------------------------------------------------------------------------------------------------
@@ -171,21 +165,3 @@ async def _clear_cache(system: "System") -> Response:
     await body_bytes()  # whatever it says
     cleared = await system.cache.ask(ClearCache(current().principal.id))
     return json_response({"success": True, "cleared": cleared})
-
-
-# --- models ---------------------------------------------------------------------------------------------------------
-
-
-def _tag(system: "System", entry: "ModelEntry") -> dict[str, Any]:
-    """A model as LLMux always listed it. `alias` is another name it can be asked for by."""
-    full_name = f"{entry.provider}/{entry.id}"
-    aliases = (alias for alias, model in system.settings.aliases.items() if model in (entry.id, full_name))
-    return {
-        "name": entry.id,
-        "provider": entry.provider,
-        "alias": next(aliases, full_name),
-        "description": f"{'The default model' if entry.default else 'A model'} of {entry.provider}",
-        "default": entry.default,
-        "supportsStream": True,
-        "weight": entry.weight,
-    }
