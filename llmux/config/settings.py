@@ -45,6 +45,8 @@ class ProviderSettings(Struct, frozen=True):
     """ollama: the server"""
     base_url: str = ""
     """codex: the upstream written into its generated config.toml ("" = the vendor's)"""
+    oss: bool = False
+    """codex: its models are those of an Ollama of one's own, at `base_url`, and there is no login"""
     weight: int = 1
     """share of the traffic, relative to the other providers; 0 = only when asked for by name, or as the last resort"""
     default_model: str = ""

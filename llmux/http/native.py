@@ -4,9 +4,9 @@
 to. Errors are `{"error": "a sentence", "code", "request_id"}`, with what else is known: `param`, `retry_after` (s), `excluded`.
 
 Of `options`, a wrong type or an impossible value is a 400 that names the field, and unknown ones are ignored, as they always
-were. `timeout` (ms) cannot exceed the configured one, `retries` counts further tries on one route (at most 4), `useOss` needs an
-account of codex with a local model, which cannot be configured in this version. An answer names in `ignored` the wishes that its
-provider could not carry out, a stream in its last frame.
+were. `timeout` (ms) cannot exceed the configured one, `retries` counts further tries on one route (at most 4), `useOss` asks
+the codex whose models are an Ollama's (`oss = true` in the settings). An answer names in `ignored` the wishes that its provider
+could not carry out, a stream in its last frame.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from quart import Response
 from llmux.actors.messages import Principal, Wish
 from llmux.actors.verdict import TRIES_MAX
 from llmux.config import Settings
-from llmux.failures import ClientFailure
+from llmux.failures import ClientFailure, printable
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded, unsupported
 from llmux.http.errors import Problem
@@ -135,11 +135,8 @@ def wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings
     if not isinstance(request.prompt, str) or not request.prompt.strip():
         raise ClientFailure("prompt is required", param="prompt", code="missing_prompt")
     options = request.options or Options()
-    if options.useOss:
-        raise unsupported(
-            "options.useOss", "options.useOss needs a codex account with a local model; none is configured."
-        )
     smart = endpoint == "/api/smart"
+    named = request.provider or ""
     model = options.model or ("" if smart else request.model) or ""
     return Wish(
         prompt=Prompt(
@@ -149,7 +146,9 @@ def wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings
         ),
         principal=principal,
         endpoint=endpoint,
-        provider=_provider(endpoint, request.provider or "", model, settings),
+        provider=_oss(_asked(endpoint, named), settings)
+        if options.useOss
+        else _provider(endpoint, named, model, settings),
         model=model,
         stream=bool(request.stream),
         use_cache=smart if options.useCache is None else options.useCache,
@@ -158,13 +157,27 @@ def wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings
     )
 
 
-def _provider(endpoint: str, asked: str, model: str, settings: Settings) -> str:
-    """The provider that is pinned. `/api/generate` without provider and model means the default one."""
-    if endpoint == "/api/smart":
-        return ""
-    if endpoint == "/api/generate":
-        return asked or ("" if model else settings.default_provider)
+def _asked(endpoint: str, named: str) -> str:
+    """The provider that the path or the body names, or ""."""
+    if endpoint in ("/api/smart", "/api/generate"):
+        return "" if endpoint == "/api/smart" else named
     return endpoint.removeprefix("/")
+
+
+def _provider(endpoint: str, named: str, model: str, settings: Settings) -> str:
+    """The provider that is pinned. `/api/generate` without provider and model means the default one."""
+    return _asked(endpoint, named) or (settings.default_provider if endpoint == "/api/generate" and not model else "")
+
+
+def _oss(pinned: str, settings: Settings) -> str:
+    """The codex whose models are an Ollama's, in the place of the one that was asked for. Raises ClientFailure."""
+    param = "options.useOss"
+    local = next((name for name, each in settings.providers.items() if each.enabled and each.oss), "")
+    if not local:
+        raise unsupported(param, f"{param} needs a codex with the models of an Ollama, and none is configured.")
+    if pinned and settings.providers[settings.provider_named(pinned)].kind != "codex":
+        raise unsupported(param, f"{param} is for codex, and another provider is asked for: {printable(pinned)}.")
+    return local
 
 
 async def answered(endpoint: str) -> Response:
