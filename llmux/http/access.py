@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,6 +49,40 @@ class Access(msgspec.Struct, frozen=True):
     caller: Caller
     errors: ErrorBody
     operation: Operation | None = None
+
+
+class Routes(Protocol):
+    """Where routes are registered."""
+
+    def route(
+        self,
+        method: str,
+        rule: str,
+        handler: Handler,
+        caller: Caller,
+        errors: ErrorBody,
+        operation: Operation | None = None,
+    ) -> None:
+        """Serves `method rule` with `handler`, for `caller` only."""
+
+
+class Below:
+    """Registers routes below a path, such as "/ollama"."""
+
+    def __init__(self, door: Routes, path: str):
+        self._door, self._path = door, path
+
+    def route(
+        self,
+        method: str,
+        rule: str,
+        handler: Handler,
+        caller: Caller,
+        errors: ErrorBody,
+        operation: Operation | None = None,
+    ) -> None:
+        """Serves `method path/rule` with `handler`, for `caller` only."""
+        self._door.route(method, f"{self._path}{rule}", handler, caller, errors, operation)
 
 
 class Door:

@@ -20,6 +20,8 @@ PUBLIC = {
     "GET /metrics",
     "GET /api/tags",
     "GET /api/version",
+    "GET /ollama/api/tags",
+    "GET /ollama/api/version",
     "GET /v1/models",
     "GET /v1/models/<path:id>",
 }

@@ -134,6 +134,18 @@ async def test_a_client_of_ollama_generates_as_with_ollama(door, headers):
     assert lines(await door.post("/api/generate", asked, headers))[-1]["done"], "a stream, where nothing is said of it"
 
 
+async def test_below_a_path_of_its_own_everything_is_ollamas(door):
+    asked = {"model": "claude/echo", "prompt": "one two", "stream": True}
+    assert [each["response"] for each in lines(await door.post("/ollama/api/generate", asked))] == ["one ", "two", ""]
+    assert (await door.post("/ollama/api/chat", chat(stream=False))).json["message"]["content"] == "hi there"
+    assert (await door.get("/ollama/api/tags")).json == (await door.get("/api/tags")).json
+    assert (await door.get("/ollama/api/version")).json == {"version": VERSION}
+    twice = {rule.rule for rule in door.app.url_map.iter_rules() if rule.rule.startswith("/ollama/api/")}
+    served = {rule.rule for rule in door.app.url_map.iter_rules() if "/ollama" + rule.rule in twice}
+    assert {"/api/chat", "/api/generate", "/api/embed", "/api/show", "/api/ps", "/api/tags", "/api/pull"} <= served
+    assert len(served) == len(twice)
+
+
 async def test_everybody_else_generates_as_ever(door):
     asked = {"model": "claude/echo", "prompt": "one two"}
     for headers in ({}, {"user-agent": "curl/8"}, {"user-agent": "my-ollama-python/1"}, {"accept": "application/json"}):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from quart import Response
 
-from llmux.http.access import Caller, Door, body_bytes
+from llmux.http.access import Caller, Routes, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import current, json_response
 from llmux.http.ollama.answers import ChatAnswer, ChatFrames, GenerateFrames, chat_answer, loaded
@@ -30,7 +30,7 @@ OPERATION = Operation(
 )
 
 
-def register(door: Door, system: "System") -> None:
+def register(door: Routes, system: "System") -> None:
     """Opens the route."""
 
     async def chat() -> Response:

@@ -6,7 +6,7 @@ import msgspec
 from quart import Response
 
 from llmux.actors.messages import Wish
-from llmux.http.access import Caller, Door, body_bytes
+from llmux.http.access import Caller, Routes, body_bytes
 from llmux.http.bodies import check_count, decoded
 from llmux.http.exchange import current, json_response
 from llmux.http.ollama.errors import error_body
@@ -63,7 +63,7 @@ SEVERAL = Operation("Vectors of texts", tag="Ollama", body=EmbedBody, answer=Emb
 ONE = Operation("The vector of a text", tag="Ollama", body=EmbeddingsBody, answer=OneEmbedding, failures=(404,))
 
 
-def register(door: Door, system: "System") -> None:
+def register(door: Routes, system: "System") -> None:
     """Opens both routes."""
 
     async def several() -> Response:

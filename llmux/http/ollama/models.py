@@ -11,7 +11,7 @@ import msgspec
 from quart import Response
 
 from llmux.config.settings import ABILITIES
-from llmux.http.access import Caller, Door, body_bytes
+from llmux.http.access import Caller, Routes, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import iso, json_response
 from llmux.http.ollama.errors import error_body
@@ -104,7 +104,7 @@ SHOW = Operation("One model", tag="Ollama", body=ShowBody, answer=Shown, failure
 PS = Operation("The models that are answering now", tag="Ollama", answer=AllRunning)
 
 
-def register(door: Door, system: "System") -> None:
+def register(door: Routes, system: "System") -> None:
     """Opens the three routes."""
 
     async def tags() -> Response:

@@ -9,7 +9,7 @@ import msgspec
 from quart import Response
 
 from llmux.failures import ClientFailure
-from llmux.http.access import Caller, Door, body_bytes
+from llmux.http.access import Caller, Routes, body_bytes
 from llmux.http.exchange import json_response
 from llmux.http.ollama.errors import error_body
 from llmux.http.operations import Operation, Parameter
@@ -44,10 +44,14 @@ TELLS_RUNNING = Operation(
 DIGEST = (Parameter("digest", "path", "The blob's digest"),)
 
 
-def register(door: Door, system: "System") -> None:
-    """Opens these routes. `GET /` answers `HEAD /` too."""
-    door.route("GET", "/api/version", _version, Caller.PUBLIC, error_body, TELLS_VERSION)
+def register_root(door: Routes) -> None:
+    """Opens `GET /`, which answers `HEAD /` too."""
     door.route("GET", "/", _root, Caller.PUBLIC, error_body, TELLS_RUNNING)
+
+
+def register(door: Routes, system: "System") -> None:
+    """Opens the other routes."""
+    door.route("GET", "/api/version", _version, Caller.PUBLIC, error_body, TELLS_VERSION)
     for method, rule in _REFUSED:
         parameters = DIGEST if "<digest>" in rule else ()
         refusal = Operation(
