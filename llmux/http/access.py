@@ -237,6 +237,7 @@ async def body_bytes() -> bytes:
     """The whole body, which is JSON or empty. Raises ClientFailure (415), RequestEntityTooLarge (413), RequestTimeout (408)."""
     data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     assert isinstance(data, bytes)
+    current().body_read = True
     if data:  # HTTP need not announce it in the head
         check_content_type(request.headers)
     return data

@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
 from llmux.http import admin, archive, content, health, log, manage, native, ollama, openai
-from llmux.http.access import Door
+from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
 from llmux.logs import report
@@ -67,6 +67,9 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
 
 async def _sealed(response: Response) -> Response:
     """What every response has."""
-    response.headers["x-request-id"] = current().id
+    exchange = current()
+    response.headers["x-request-id"] = exchange.id
+    if has_body(request.method, request.headers) and not exchange.body_read:
+        response.headers["connection"] = "close"  # it ends anyway, and a client that is not told uses it again
     response.headers["x-content-type-options"] = "nosniff"
     return response
