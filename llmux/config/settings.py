@@ -20,6 +20,14 @@ ABILITIES: Mapping[str, tuple[str, ...]] = {
     "scripted": ("completion", "embedding"),
 }
 """what the models of a kind of provider can do, as far as it is the same for all of them, in Ollama's words"""
+CONTEXT_TOKENS: Mapping[str, int] = {
+    "claude": 200_000,
+    "gemini": 1_048_576,
+    "codex": 272_000,
+    "ollama": 4_096,
+    "scripted": 1_048_576,
+}
+"""how long a prompt the models of a kind of provider take in, as their vendor says; Ollama: unless its user told it otherwise"""
 SMART = frozenset({"auto", "smart"})
 
 

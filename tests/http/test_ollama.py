@@ -215,7 +215,11 @@ async def test_every_model_is_listed_and_shown_as_ollama_would(door):
         assert shown["details"] == tag["details"]
         assert shown["modified_at"] == tag["modified_at"]
         assert shown["capabilities"] == ["completion", "embedding"]
-        assert shown["model_info"]["general.architecture"] == "scripted"
+        info = shown["model_info"]
+        assert info["general.architecture"] == "scripted"
+        assert info["scripted.context_length"] > 0
+        numbers = ("general.parameter_count", "scripted.embedding_length")
+        assert [info[name] for name in numbers] == [0, 0], "unknown, and there: ollama show does not work without them"
     assert (await door.post("/api/show", {"name": "codex-plain"})).json["provider"] == "codex"
     assert (await door.post("/api/show", {"model": "nope"})).status == 404
     assert (await door.post("/api/show", {})).status == 400

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from quart import Response
 
-from llmux.config.settings import ABILITIES
+from llmux.config.settings import ABILITIES, CONTEXT_TOKENS
 from llmux.http.access import Caller, Routes, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import iso, json_response
@@ -145,18 +145,30 @@ def _tag(system: "System", entry: "ModelEntry") -> Tag:
 def _shown(system: "System", entry: "ModelEntry") -> Shown:
     details = _details(system, entry)
     said = entry.listed.capabilities if entry.listed is not None else None
-    able = ABILITIES.get(system.settings.providers[entry.provider].kind, ()) if said is None else said
+    kind = system.settings.providers[entry.provider].kind
+    able = ABILITIES.get(kind, ()) if said is None else said
     return Shown(
         modelfile=f"# '{entry.id}' is served by {entry.provider} through LLMux.",
         parameters="",
         template="",
         license="",
         details=details,
-        model_info={"general.architecture": details.family, "general.basename": entry.id},
+        model_info=_info(entry.id, details.family, CONTEXT_TOKENS.get(kind, 0)),
         capabilities=[name for name in able if name in SERVED],
         modified_at=_modified_at(system, entry),
         provider=entry.provider,
     )
+
+
+def _info(name: str, architecture: str, context_tokens: int) -> dict[str, Any]:
+    """What `ollama show` cannot do without: up to version 0.9 it ends with a panic where one of the numbers is missing."""
+    return {
+        "general.architecture": architecture,
+        "general.basename": name,
+        "general.parameter_count": 0,
+        f"{architecture}.context_length": context_tokens,
+        f"{architecture}.embedding_length": 0,
+    }
 
 
 def _running(system: "System", entry: "ModelEntry", ends: str) -> Running:
