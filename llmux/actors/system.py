@@ -11,6 +11,7 @@ from llmux import __version__, events
 from llmux.actors.archiver import Archiver, nightly
 from llmux.actors.budget import Budget
 from llmux.actors.cache import Cache
+from llmux.actors.catalogue import named
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
 from llmux.actors.dispatch import Dispatch
@@ -39,7 +40,7 @@ from llmux.events import NewEvent
 from llmux.eventstore import Keys
 from llmux.failures import LLMuxError, ShuttingDown
 from llmux.metrics import Metrics
-from llmux.providers.adapter import Adapter, Place
+from llmux.providers.adapter import Adapter, Listed, Place
 from llmux.providers.registry import adapter_for
 
 log = structlog.get_logger()
@@ -52,6 +53,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     provider: str
     default: bool
     weight: int
+    listed: Listed | None = None
+    """what the provider says of it, where it says anything"""
 
 
 class System:
@@ -139,12 +142,33 @@ class System:
         for name, provider in self.settings.providers.items():
             if not provider.enabled:
                 continue
-            listed = [model for account in provider.accounts for model in self.standing(name, account.name).models]
-            for model in (provider.default_model, *provider.models, *listed):
+            names = [model for account in provider.accounts for model in self.standing(name, account.name).models]
+            actor = self.providers[name]
+            listed = {each.name: each for acc in provider.accounts for each in actor.readiness(acc.name).listed}
+            for model in (provider.default_model, *provider.models, *names):
                 if model:
-                    entry = ModelEntry(model, name, model == provider.default_model, provider.weight)
+                    said = listed.get(model) or listed.get(f"{model}:latest")
+                    entry = ModelEntry(model, name, model == provider.default_model, provider.weight, said)
                     entries.setdefault((name, model), entry)
         return tuple(entries.values())
+
+    def destination(self, model: str) -> ModelEntry:
+        """The model that a request for `model` would come to, whether or not it could be reached now.
+
+        Where LLMux chooses, it is the default one of the default provider. Raises ModelUnknown.
+        """
+        found = named(model, self.world())
+        provider = found.provider or self.settings.default_provider
+        return self._entry(provider, found.model or self.settings.providers[provider].default_model)
+
+    def running(self) -> tuple[ModelEntry, ...]:
+        """The models that are answering now."""
+        return tuple(self._entry(*names) for names in self.dispatch.running())
+
+    def _entry(self, provider: str, model: str) -> ModelEntry:
+        same = (entry for entry in self.models() if entry.provider == provider)
+        known = next((entry for entry in same if model in (entry.id, entry.id.removesuffix(":latest"))), None)
+        return known or ModelEntry(model, provider, default=False, weight=self.settings.providers[provider].weight)
 
     def standing(self, provider: str, account: str) -> Standing:
         """What the running actor of this account knows beside the facts."""
