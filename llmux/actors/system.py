@@ -26,6 +26,7 @@ from llmux.actors.messages import Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
+from llmux.actors.resumables import Resumables
 from llmux.actors.router import Standing, World
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
@@ -91,6 +92,7 @@ class System:
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
         self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
+        self.resumables = Resumables(settings.limits)
         self._began = clock.monotonic()
         metrics.read(
             active=lambda: self.active_requests,
@@ -200,6 +202,7 @@ class System:
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
         await ladder.start(self.dispatch.run)
+        await ladder.start(self.resumables.run)
 
     async def stop(self, ladder: Ladder) -> None:
         """Stops what is under way, then everything else in reverse; the last event is GatewayStopped."""

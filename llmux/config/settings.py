@@ -123,6 +123,11 @@ class Limits(Struct, frozen=True):
     """a comment is sent on a stream after this much silence"""
     client_stall_ms_max: int = 60_000
     """a client that takes no byte for this long is cut off"""
+    resumable_wait_ms_max: int = 60_000
+    """how long a resumable stream that nobody reads waits for a reader before it is let go"""
+    resumable_streams_max: int = 256
+    resumable_bytes_max: int = 64 * 1024 * 1024
+    """the answers of all resumable streams that nobody reads, together; beyond this the oldest are let go"""
 
 
 class Settings(Struct, frozen=True):
