@@ -291,7 +291,8 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
 
     `fingerprint` is an HMAC of the canonical prompt; `flight` is the flight of another request that this one shares, "" for
     its own (whose id is the request's) and for a cached answer; `reserved_tokens` is held against the principal's budget
-    until the request ends; `content` says that the text of prompt and answer is kept, outside the log.
+    until the request ends; `content` says that the text of prompt and answer is kept, outside the log. `pinned`: one provider
+    alone might answer. The last `spares` of the candidates were not asked for: the request allows them as a fallback.
     """
 
     schema: ClassVar[int] = 2
@@ -310,6 +311,7 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
     """"hit", "miss", or "off" where the cache was not asked"""
     reserved_tokens: int = 0
     content: bool = False
+    spares: int = 0
 
 
 class RequestJoined(Event, frozen=True, kw_only=True):

@@ -177,4 +177,5 @@ def _accepted(
         draw=routing.draw,
         cache=cache,
         content=content,
+        spares=routing.spares,
     )

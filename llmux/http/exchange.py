@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 KEY = "llmux.exchange"
 STRICT = "x-llmux-strict"
 """the request wants everything carried out, or an error"""
+FALLBACK = "x-llmux-fallback"
+"""providers that the request does not ask for may answer when those it asks for cannot"""
 RESUMABLE = "x-llmux-resumable"
 """the request wants its stream to outlive its connection"""
 
@@ -77,6 +79,8 @@ class Exchange:
             wish = msgspec.structs.replace(wish, prompt=prompt)
         if fresh():
             wish = msgspec.structs.replace(wish, use_cache=False)
+        if switched_on(FALLBACK):
+            wish = msgspec.structs.replace(wish, fallback=True)
         if wants_to_resume and wish.stream:
             self.system.resumables.make_room()
         self.request = self.system.request(wish)

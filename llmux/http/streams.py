@@ -6,6 +6,7 @@ The response's head waits for the first chunk, so that a failure before it gets 
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
+"""what stands in a header as it is; of a model's name everything else is percent-encoded"""
 
 
 class Frames(Protocol):
@@ -99,10 +102,18 @@ def route_headers(exchange: Exchange, request: "Request", finish: Finish | None 
 
     A stream's head goes out before that: there, the last frame names them.
     """
-    cache = {"cache": "hit", "joined": "joined"}.get(request.source, "miss")
-    headers = {"x-llmux-provider": request.provider, "x-llmux-attempts": str(request.attempts), "x-llmux-cache": cache}
     names = exchange.ignored_with(finish)
-    return headers | ({"x-llmux-ignored": ", ".join(names)} if names else {})
+    return tried_headers(request) | ({"x-llmux-ignored": ", ".join(names)} if names else {})
+
+
+def tried_headers(request: "Request") -> dict[str, str]:
+    """Which route answered, or was tried last ("" = none was), after how many attempts, and what the cache had to do with it."""
+    cache = {"cache": "hit", "joined": "joined"}.get(request.source, "miss")
+    headers = {"x-llmux-attempts": str(request.attempts), "x-llmux-cache": cache}
+    if request.provider:
+        model = quote(request.model, safe=PRINTABLE)
+        headers |= {"x-llmux-provider": request.provider, "x-llmux-model": model}
+    return headers
 
 
 class EventStream(ResponseBody):
