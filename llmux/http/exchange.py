@@ -48,6 +48,8 @@ class Exchange:
         """the client's place in the request, where that can be read again; else the request itself is its place"""
         self.ignored: tuple[str, ...] = ()
         """the wishes that the gateway itself leaves out, as no provider could carry them out"""
+        self.filler = b""
+        """what can be sent amid the response and means nothing; set by who streams it"""
         self._id = ""
 
     @property

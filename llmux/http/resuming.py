@@ -54,6 +54,7 @@ async def _resume(request_id: str) -> Response:
             param=LAST_SEEN,
             code="invalid_last_event_id",
         )
+    exchange.filler = frames.keep_alive
     exchange.ignored = telling.exchange.ignored
     headers = stream_headers(exchange, place.request)
     if body.ended and not there:

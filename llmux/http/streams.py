@@ -86,6 +86,7 @@ async def stream(exchange: Exchange, request: "Request", make: Callable[[], Fram
         exchange.ignore(RESUMABLE)
     body = EventStream(exchange, request, place or request, frames, numbering)
     body.silent = waiting.cancelled_caught
+    exchange.filler = frames.keep_alive
     return Response(body, headers=stream_headers(exchange, request), content_type=frames.media_type)
 
 
