@@ -59,7 +59,7 @@ class PlainHttp(H11Protocol):
     ):
         state = ConnectionState(LifespanState({}))
         super().__init__(shared.app, shared.config, shared.context, tasks, state, False, client, server, send)
-        self._new_id, self._headers_max = shared.new_id, shared.limits.headers_max
+        self._new_id, self._limits = shared.new_id, shared.limits
         self.can_read = Pause(read_ahead)
 
     @property
@@ -86,7 +86,7 @@ class PlainHttp(H11Protocol):
         """No upgrade is taken."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        status = refusable(request, self._headers_max)
+        status = refusable(request, self._limits)
         if status:
             await self.refuse(status)
             return
@@ -125,13 +125,16 @@ class PlainHttp(H11Protocol):
         await self._send_h11_event(h11.EndOfMessage())
 
 
-def refusable(request: h11.Request, headers_max: int) -> int:
+def refusable(request: h11.Request, limits: Limits) -> int:
     """The status with which a head is turned away that h11 has read, 0 when it is not.
 
+    (h11 bounds only what it has not yet read whole: a head that arrives in one piece passes it.)
     A length beside `transfer-encoding`, and that in HTTP/1.0, are how a request is smuggled past a proxy that reads it otherwise.
     """
     names = [name for name, _ in request.headers]
-    if len(names) > headers_max:
+    fields_bytes = sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers)
+    line_bytes = len(request.method) + len(request.target) + len("  HTTP/1.1\r\n\r\n")
+    if len(names) > limits.headers_max or line_bytes + fields_bytes > limits.header_bytes_max:
         return 431
     coded = b"transfer-encoding" in names
     if coded and (b"content-length" in names or request.http_version == b"1.0"):

@@ -153,7 +153,7 @@ async def test_a_body_that_does_not_come_is_408(tmp_path):
 
 
 async def test_a_head_that_does_not_come_and_an_idle_connection_are_closed(tmp_path):
-    settings = settings_of(tmp_path, limits={"connection_idle_ms_max": 50})
+    settings = settings_of(tmp_path, limits={"connection_idle_ms_max": 50, "header_wait_ms_max": 50})
     async with gateway(settings, serving=True) as here:
         await _still_answers(here)
         async with connected(here) as silent, connected(here) as slow, connected(here) as idle:
@@ -211,7 +211,8 @@ async def test_a_client_that_stops_reading_is_cut_off(tmp_path):
 
 
 async def test_a_client_that_stops_reading_does_not_hold_up_the_stop(tmp_path):
-    async with gateway(settings_of(tmp_path, shutdown_grace_ms=100), serving=True) as here, _unread(here):
+    settings = settings_of(tmp_path, shutdown_grace_ms=100, limits={"farewell_ms_max": 100})
+    async with gateway(settings, serving=True) as here, _unread(here):
         here.stop.set()
         with trio.fail_after(10):
             await here.stopped.wait()
