@@ -13,6 +13,7 @@ from llmux.actors.budget import Budget
 from llmux.actors.cache import Cache
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
+from llmux.actors.deep_check import DeepCheck
 from llmux.actors.dispatch import Dispatch
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
@@ -93,6 +94,7 @@ class System:
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
         self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
         self.resumables = Resumables(settings.limits)
+        self.deep_check = DeepCheck(self.request, self.providers, settings.limits, clock)
         self._began = clock.monotonic()
         metrics.read(
             active=lambda: self.active_requests,
@@ -203,6 +205,7 @@ class System:
         await ladder.start(self._run_providers)
         await ladder.start(self.dispatch.run)
         await ladder.start(self.resumables.run)
+        await ladder.start(self.deep_check.run)
 
     async def stop(self, ladder: Ladder) -> None:
         """Stops what is under way, then everything else in reverse; the last event is GatewayStopped."""

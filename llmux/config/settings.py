@@ -98,6 +98,10 @@ class Limits(Struct, frozen=True):
     """the same, after so many prompts"""
     probe_ms_max: int = 10_000
     probe_interval_ms: int = 60_000
+    deep_check_ms_max: int = 30_000
+    """how long a provider may take to answer a deep health check"""
+    deep_check_fresh_ms: int = 60_000
+    """how long everybody gets the results of the last one"""
     usage_interval_ms: int = 600_000
     """between two looks at the state of a subscription's quota that cost no tokens"""
     refusal_ms: int = 600_000

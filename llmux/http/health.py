@@ -6,6 +6,7 @@ from quart import Response
 
 from llmux import __version__
 from llmux.http.access import Caller, Door
+from llmux.http.deep_health import deep_check, nobody_answered
 from llmux.http.exchange import iso, json_response
 from llmux.http.native import error_body
 from llmux.metrics import CONTENT_TYPE
@@ -21,11 +22,16 @@ def register(door: Door, system: "System") -> None:
     """Opens both routes."""
 
     async def health() -> Response:
+        checks = await deep_check(door, system)
         now = system.health()
         body = health_body(now, system.clock.now(), system.settings.default_provider)
         for name, actor in system.providers.items():
             body["providers"][name] |= _load(actor)
-        return json_response(body, 503 if now.status == "unhealthy" else 200, {"cache-control": "no-store"})
+        if checks is not None:
+            body["deepCheck"] = checks
+        if nobody_answered(checks):
+            body["status"] = "unhealthy"
+        return json_response(body, 503 if body["status"] == "unhealthy" else 200, {"cache-control": "no-store"})
 
     async def metrics() -> Response:
         return Response(system.metrics.render(), content_type=CONTENT_TYPE)
