@@ -140,6 +140,9 @@ class Resumables:
         held.readers -= 1
         if held.readers:
             return
+        if self._held.get(held.request.id) is not held:  # everything was let go
+            held.request.leave()
+            return
         held.left_at = trio.current_time()
         held.weigh()
         self._unread_bytes += held.bytes
@@ -167,12 +170,16 @@ class Resumables:
         with scope:
             while not held.request.ended:
                 await held.request.news()
-                if held.waiting is scope and not held.readers:
+                if self._waits(held, scope):
                     self._unread_bytes += held.weigh()
                     self._shed()
             await trio.sleep_forever()
-        if held.waiting is scope and not held.readers:
+        if self._waits(held, scope):
             self._let_go(held)
+
+    def _waits(self, held: Held, scope: trio.CancelScope) -> bool:
+        """Whether it is still this wait that the request is in: it may have been let go, or been read and left again."""
+        return held.waiting is scope and not held.readers and self._held.get(held.request.id) is held
 
     def _shed(self) -> None:
         while self._unread_bytes > self._limits.resumable_bytes_max and self._let_one_go():

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from llmux.actors.key_registry import IssueKey
+from llmux.http.native import NativeFrames
 from llmux.http.numbering import Numbering
 from llmux.http.streams import KEEP_ALIVE
 from tests.http.served import JSON, connected, gateway, settings_of
@@ -260,6 +261,25 @@ async def test_an_answer_in_one_piece_names_the_wish_as_ignored_or_refuses_it(do
     assert (reply.status, reply.json["param"]) == (400, "x-llmux-resumable")
     reply = await door.post("/claude", {"prompt": "hi"}, {"x-llmux-resumable": "yes"})
     assert (reply.status, reply.json["param"]) == (400, "x-llmux-resumable")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_stream_that_is_no_event_stream_ends_with_its_connection_and_says_so(door, monkeypatch, strict):
+    monkeypatch.setattr(NativeFrames, "media_type", "application/x-ndjson")
+    headers = {**JSON, **RESUMABLE, "x-llmux-strict": str(strict).lower()}
+    async with door.app.test_client().request("/claude", method="POST", headers=headers) as client:
+        await client.send(json.dumps(STARTS["/claude"]("say=one+two,hang,after=1")).encode())
+        await client.send_complete()
+        first = await client.receive()
+        if strict:
+            assert (client.status_code, json.loads(first)["param"]) == (400, "x-llmux-resumable")
+        else:
+            assert not first.startswith(b"id:")
+            assert client.headers["x-llmux-ignored"] == "x-llmux-resumable"
+            assert "x-llmux-resumable" not in client.headers
+            await gone(client)
+    await door.until("RequestCancelled")
+    assert (await resume(door, client.headers["x-request-id"])).status == 404
 
 
 def test_numbers_count_events_however_they_are_grouped():
