@@ -103,12 +103,9 @@ def spellings(path: str) -> list[str]:
         path.replace("/", "%2f", 1) if path.count("/") > 1 else f"/%2f{last}",
         f"/.{path}",
         f"/%2e{path}",
-        f"/x/..{path}",
         f"/health/%2e%2e{path}",
-        f"{path};x",
         f"{path}%00",
         path.upper(),
-        f"{path}?admin=true",
     ]
 
 
@@ -116,20 +113,20 @@ async def test_no_spelling_and_no_method_opens_what_the_plain_one_does_not(tmp_p
     """Over a socket, where paths arrive as they were typed: without a key only the public routes answer."""
     public = {name.split(" ")[1].replace("<path:id>", "claude-plain") for name in PUBLIC}
     async with gateway(settings_of(tmp_path, **KEYS), serving=True) as here:
-        paths = {
-            rule.rule.replace("<path:id>", "claude-plain").replace("<", "").replace(">", "")
-            for rule in here.app.url_map.iter_rules()
-        }
-        for path in sorted(paths):
+        paths: dict[str, set[str]] = {}
+        for rule in here.app.url_map.iter_rules():
+            plain = rule.rule.replace("<path:id>", "claude-plain").replace("<", "").replace(">", "")
+            paths.setdefault(plain, set()).update(rule.methods - {"HEAD"})
+        for path, own in sorted(paths.items()):
             async with connected(here) as client:
                 for spelt in (each for each in spellings(path) if each.startswith("/")):
-                    for method in METHODS if spelt == path else METHODS[:2]:
+                    for method in METHODS if spelt == path else own:
                         client.http = h11.Connection(h11.CLIENT)
                         await client.ask(method, spelt)
                         status = (await client.reply()).status
                         if status == 200:
                             assert method in ("GET", "HEAD"), (method, spelt)
-                            bare = "/" + unquote(spelt.partition("?")[0]).lstrip("/")
+                            bare = "/" + unquote(spelt).lstrip("/")
                             assert bare in public, spelt
                         else:
                             assert status in (401, 403, 404, 405), (method, spelt, status)
