@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from quart import request
 
+from llmux.failures import ClientFailure
 from llmux.http.operations import Parameter
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ async def deep_check(door: "Door", system: "System") -> dict[str, DeepCheckBody]
     """By provider; None where the request does not ask for it. Raises ClientFailure (401, 403) and ShuttingDown."""
     if request.args.get("deep", "").lower() != "true":
         return None
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):  # an image's URL sends no Origin
+        raise ClientFailure("Web pages of another site may not do that.", status=403, code="origin_not_allowed")
     results = await system.deep_check.results(door.user())
     return {
         name: DeepCheckBody("error", error=each.error) if each.error else DeepCheckBody("ok", latencyMs=each.latency_ms)

@@ -94,6 +94,13 @@ async def test_where_keys_are_required_no_stranger_burns_quota(tmp_path, key):
         assert (await here.get(DEEP, {"x-api-key": API_KEY})).json["deepCheck"]["claude"]["status"] == "ok"
 
 
+async def test_no_image_on_somebodys_web_page_burns_quota(door):
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        assert (await door.get(DEEP, {"sec-fetch-site": site})).status == status
+        if status == 403:
+            assert await door.events() == []
+
+
 async def test_a_check_under_way_does_not_hold_up_the_stop(tmp_path):
     replies = []
 
