@@ -10,6 +10,9 @@ from llmux.events import Event, NewEvent
 from llmux.failures import LLMuxError
 from llmux.prompts import Answer, Chunk, Finish, answer_of
 
+READY_MAX = 256
+"""chunks that are handed out at once: writing them as frames takes about a millisecond"""
+
 
 class Produces(Protocol):
     """What a request reads from: a flight, or a cached answer."""
@@ -108,7 +111,7 @@ class Request:
             raise self.outcome.with_traceback(None)
 
     async def receive(self) -> list[Chunk]:
-        """All chunks that are ready, at least one; the `Finish` comes last, once its terminal fact is on disk.
+        """The chunks that are ready, 1 to `READY_MAX`; the `Finish` comes last, once its terminal fact is on disk.
 
         [] after the end. Raises the LLMuxError that ended the answer, after the chunks that came before it.
         """
@@ -169,7 +172,7 @@ class Reader:
     def ready(self) -> list[Chunk]:
         """Like `receive`, but [] also when there is nothing yet."""
         request = self._request
-        ready = request.chunks[self._cursor :]
+        ready = request.chunks[self._cursor : self._cursor + READY_MAX]
         if not ready and self._cursor == len(request.chunks) and request.outcome is not None:
             if isinstance(request.outcome, LLMuxError):
                 raise request.outcome.with_traceback(None)
@@ -181,6 +184,8 @@ class Reader:
     async def receive(self) -> list[Chunk]:
         """See `Request.receive`."""
         while True:
+            if len(self._request.chunks) - self._cursor >= READY_MAX:
+                await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
             if ready := self.ready():
                 return ready
             if self._request.ended:

@@ -14,9 +14,9 @@ class Numbering:
 
     def __call__(self, frames: bytes) -> bytes:
         """Whole frames, whose data has no empty line, with their numbers."""
-        told = b""
+        told: list[bytes] = []
         for event in frames.split(b"\n\n")[:-1]:
             self.count += 1
             if self.count > self._seen:
-                told += b"id: %d\n%s\n\n" % (self.count, event)
-        return told
+                told.append(b"id: %d\n%s\n\n" % (self.count, event))
+        return b"".join(told)

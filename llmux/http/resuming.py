@@ -47,7 +47,7 @@ async def _resume(request_id: str) -> Response:
     assert isinstance(telling, Telling)
     numbering, frames = Numbering(seen), telling.make()
     body = EventStream(telling.exchange, place.request, place, frames, numbering)
-    there = body.catch_up(place)
+    there = await body.catch_up(place)
     if numbering.count < seen:
         raise ClientFailure(
             f"{LAST_SEEN} is {seen}, but the stream has had {numbering.count} events.",

@@ -149,11 +149,12 @@ class EventStream(ResponseBody):
     async def make_conditional(self, begin: int, end: int | None) -> int:
         raise NotImplementedError("a stream has no ranges")
 
-    def catch_up(self, place: "Place") -> bytes:
-        """What is there already, made without waiting; it goes out first."""
+    async def catch_up(self, place: "Place") -> bytes:
+        """The first of what is there already and this client has not seen, without waiting for more; it goes out first."""
         try:
-            while chunks := place.ready():
-                self._caught_up += self._tell(chunks)
+            while not self._caught_up and (chunks := place.ready()):
+                self._caught_up = self._tell(chunks)
+                await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
         except Exception as error:
             self._caught_up += self._failed(error)
         return self._caught_up
@@ -185,12 +186,10 @@ class EventStream(ResponseBody):
         return data
 
     def _tell(self, chunks: list[Chunk]) -> bytes:
-        data = b"" if self._opened else self._frames.opening()
+        opening = b"" if self._opened else self._frames.opening()
         self._opened = True
-        for chunk in chunks:
-            data += self._frames.chunk(chunk)
-            self.ended = self.ended or isinstance(chunk, Finish)
-        return self._number(data)
+        self.ended = isinstance(chunks[-1], Finish)
+        return self._number(opening + b"".join(map(self._frames.chunk, chunks)))
 
     def _failed(self, error: Exception) -> bytes:
         self.ended = True

@@ -264,6 +264,17 @@ async def test_an_answer_in_one_piece_names_the_wish_as_ignored_or_refuses_it(do
     assert (reply.status, reply.json["param"]) == (400, "x-llmux-resumable")
 
 
+async def test_a_long_answer_is_continued_at_any_place(door):
+    id, received = await left(door, "say=x,chunks=3000", pieces=2)
+    whole = (await resume(door, id)).body
+    assert whole.startswith(received)
+    assert last_id(whole) == 3002
+    for seen in (0, 255, 256, 257, 2999, 3001):
+        assert (await resume(door, id, seen)).body == whole[whole.index(b"id: %d\n" % (seen + 1)) :]
+    assert (await resume(door, id, 3002)).status == 204
+    assert (await resume(door, id, 3003)).status == 400
+
+
 @pytest.mark.parametrize("strict", [False, True])
 async def test_a_stream_that_is_no_event_stream_ends_with_its_connection_and_says_so(door, monkeypatch, strict):
     monkeypatch.setattr(NativeFrames, "media_type", "application/x-ndjson")
