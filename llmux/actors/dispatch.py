@@ -181,4 +181,5 @@ def _accepted(
         draw=routing.draw,
         cache=cache,
         content=content,
+        spares=routing.spares,
     )

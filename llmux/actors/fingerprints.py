@@ -22,7 +22,9 @@ class Fingerprints:
 
     def of(self, wish: Wish) -> str:
         """32 hex digits: equal for wishes whose answers are interchangeable, within one project."""
-        parts = (wish.principal.project, wish.provider, wish.model, wish.prompt)
+        parts: tuple[object, ...] = (wish.principal.project, wish.provider, wish.model, wish.prompt)
+        if wish.fallback:  # another provider's answer is none for who insists on one
+            parts += ("fallback",)
         return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()[:32]
 
 

@@ -22,6 +22,7 @@ class Wish(msgspec.Struct, frozen=True):
     `model`       as the client wrote it; "", "auto" and "smart" mean: any provider by weight, with fallback
     `timeout_ms`  for the whole request; None = the configured one, which it cannot exceed
     `tries`       attempts on one route; None = as the kind of failure says
+    `fallback`    providers that it does not ask for may answer too, each with its default model, when those it asks for cannot
     """
 
     prompt: Prompt
@@ -33,3 +34,4 @@ class Wish(msgspec.Struct, frozen=True):
     use_cache: bool = True
     timeout_ms: int | None = None
     tries: int | None = None
+    fallback: bool = False

@@ -45,9 +45,13 @@ class Request:
         self._clock = clock
         self._began = clock.monotonic()
         self._took_ms: int | None = None
-        self._cursor = 0
-        self._finish: Finish | None = None
-        self._failure: LLMuxError | None = None
+        self.taken = 0
+        """how many chunks some client has taken"""
+        self.outcome: Finish | LLMuxError | None = None
+        """how it ended, once it has"""
+        self.ended_at: int | None = None
+        """wall time in ms"""
+        self._own = Reader(self)
         self._news = trio.Event()
         self.ended = False
         """its terminal fact is on disk (or the store refused it: then there is a failure)"""
@@ -57,7 +61,7 @@ class Request:
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "left" if self.has_left else "open"
-        return f"<Request {self.id} {state} {self.source} {self.provider or '?'} chunks={self._cursor}>"
+        return f"<Request {self.id} {state} {self.source} {self.provider or '?'} chunks={self.taken}>"
 
     def __enter__(self) -> "Request":
         return self
@@ -92,35 +96,30 @@ class Request:
     def answered(self) -> tuple[Chunk, ...]:
         """The answer so far, without the Finish: all there is, or, of a client that has left, what it took before."""
         chunks = self._producer.chunks
-        return tuple(chunks[: self._cursor] if self.has_left else chunks)
+        return tuple(chunks[: self.taken] if self.has_left else chunks)
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All that has been produced so far, without the Finish. Not to be changed."""
+        return self._producer.chunks
 
     async def started(self) -> None:
         """Returns when the first chunk is there or the answer has ended well; raises what made it fail before that."""
         while not self._producer.chunks and not self.ended:
             await self._news.wait()
-        if self._failure is not None and not self._producer.chunks:
-            raise self._failure.with_traceback(None)
+        if isinstance(self.outcome, LLMuxError) and not self._producer.chunks:
+            raise self.outcome.with_traceback(None)
 
     async def receive(self) -> list[Chunk]:
         """The chunks that are ready, 1 to `READY_MAX`; the `Finish` comes last, once its terminal fact is on disk.
 
         [] after the end. Raises the LLMuxError that ended the answer, after the chunks that came before it.
         """
-        while True:
-            if len(self._producer.chunks) - self._cursor >= READY_MAX:
-                await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
-            ready = self._producer.chunks[self._cursor : self._cursor + READY_MAX]
-            if ready:
-                self._cursor += len(ready)
-                return ready
-            if self._failure is not None:
-                raise self._failure.with_traceback(None)
-            if self._finish is not None:
-                finish, self._finish = self._finish, None
-                return [finish]
-            if self.ended:
-                return []
-            await self._news.wait()
+        return await self._own.receive()
+
+    def reader(self) -> "Reader":
+        """Another place in the answer, at its beginning."""
+        return Reader(self)
 
     async def answer(self) -> Answer:
         """The whole answer. Raises like `receive`."""
@@ -140,6 +139,10 @@ class Request:
         while not self.ended:
             await self._news.wait()
 
+    async def news(self) -> None:
+        """Returns when something has happened."""
+        await self._news.wait()
+
     # --- for the producer -------------------------------------------------------------------------------------------
 
     def stir(self) -> None:
@@ -150,12 +153,44 @@ class Request:
     def end(self, outcome: Finish | LLMuxError) -> None:
         """The terminal fact is on disk; no more chunks come."""
         self._took_ms = self.duration_ms
+        self.ended_at = self._clock.now()
         self.ended = True
-        if isinstance(outcome, Finish):
-            self._finish = outcome
-        else:
-            self._failure = outcome
+        self.outcome = outcome
         self.stir()
+
+
+class Reader:
+    """A place in the answer of a request. Each reader has the whole answer, at its own pace."""
+
+    def __init__(self, request: Request):
+        self._request = request
+        self._cursor = 0
+
+    def __repr__(self) -> str:
+        return f"<Reader {self._request.id} chunks={self._cursor}>"
+
+    def ready(self) -> list[Chunk]:
+        """Like `receive`, but [] also when there is nothing yet."""
+        request = self._request
+        ready = request.chunks[self._cursor : self._cursor + READY_MAX]
+        if not ready and self._cursor == len(request.chunks) and request.outcome is not None:
+            if isinstance(request.outcome, LLMuxError):
+                raise request.outcome.with_traceback(None)
+            ready = [request.outcome]
+        self._cursor += len(ready)
+        request.taken = max(request.taken, min(self._cursor, len(request.chunks)))
+        return ready
+
+    async def receive(self) -> list[Chunk]:
+        """See `Request.receive`."""
+        while True:
+            if len(self._request.chunks) - self._cursor >= READY_MAX:
+                await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
+            if ready := self.ready():
+                return ready
+            if self._request.ended:
+                return []
+            await self._request.news()
 
 
 def event_of(request: Request, fact: Event, clock: Clock) -> NewEvent:

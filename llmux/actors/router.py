@@ -54,26 +54,36 @@ class World(msgspec.Struct, frozen=True):
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """Candidates in the order in which they are tried, and what was left out. `pinned`: one provider was asked for."""
+    """Candidates in the order in which they are tried, and what was left out.
+
+    `pinned`: one provider alone may answer. `spares` is how many of the candidates, at their end, nobody asked for: they follow
+    because the wish allows it.
+    """
 
     candidates: tuple[Route, ...]
     excluded: tuple[Excluded, ...]
     pinned: bool
     draw: int
+    spares: int = 0
 
 
 def route(wish: Wish, world: World, draw: int) -> Routing:
     """The routes for `wish`. Raises ModelUnknown, ProviderUnknown or ClientFailure when it asks for what is not there."""
     wanted, pinned = _wanted(wish, world)
-    eligible: list[Route] = []
-    excluded: list[Excluded] = []
-    for entry in wanted:
-        reason = _unable(entry, wish, world) or exclusion_of(entry, world)
-        if reason is None:
-            eligible.append(entry)
-        else:
-            excluded.append(reason)
-    return Routing(tuple(shuffled(_least_used_first(eligible, world), draw)), tuple(excluded), pinned, draw)
+    others = _others(wanted, world) if wish.fallback and wish.prompt.embedding is None else []
+    reasons = [(entry, _unable(entry, wish, world) or exclusion_of(entry, world)) for entry in (*wanted, *others)]
+    excluded = tuple(reason for _, reason in reasons if reason is not None)
+    fit = [
+        _least_used_first([entry for entry, reason in part if reason is None], world)
+        for part in (reasons[: len(wanted)], reasons[len(wanted) :])
+    ]
+    order = in_order(fit[0], fit[1], draw)
+    return Routing(tuple(order), excluded, pinned and not others, draw, len(fit[1]))
+
+
+def in_order(wanted: list[Route], spares: list[Route], draw: int) -> list[Route]:
+    """The routes that were asked for, and behind them those that may answer in their place; each part is shuffled."""
+    return shuffled(wanted, draw) + shuffled(spares, draw)
 
 
 def shuffled(routes: list[Route], draw: int) -> list[Route]:
@@ -129,6 +139,13 @@ def _wanted(wish: Wish, world: World) -> tuple[list[Route], bool]:
     if not offering:
         raise ModelUnknown(model, known_models(world))
     return [each for name in offering for each in _routes(name, model, enabled[name])], len(offering) == 1
+
+
+def _others(wanted: list[Route], world: World) -> list[Route]:
+    """The default models of all enabled providers that are not among the wanted ones."""
+    names = {entry.provider for entry in wanted}
+    enabled = {name: entry for name, entry in world.settings.providers.items() if entry.enabled}
+    return [each for name, entry in enabled.items() if name not in names for each in _routes(name, "", entry)]
 
 
 def _named(wish: Wish, settings: Settings) -> tuple[str, str]:

@@ -112,6 +112,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     joined: bool
     draw: int
     candidates: list[Taken]
+    spares: int = 0
     exclusions: list[LeftOut]
     attempts: list[Attempt]
     provider: str = ""
@@ -226,6 +227,7 @@ def story(own: Sequence[RecordedEvent], shared: Sequence[RecordedEvent]) -> Stor
         flight=flight,
         joined=bool(accepted.flight),
         draw=accepted.draw,
+        spares=accepted.spares,
         candidates=[Taken(each.provider, each.account, each.model, each.weight) for each in accepted.candidates],
         exclusions=[
             LeftOut(each.provider, each.account, each.model, each.reason, _iso(each.until))

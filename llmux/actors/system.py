@@ -14,6 +14,7 @@ from llmux.actors.cache import Cache
 from llmux.actors.catalogue import named
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
+from llmux.actors.deep_check import DeepCheck
 from llmux.actors.dispatch import Dispatch
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
@@ -28,6 +29,7 @@ from llmux.actors.messages import Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
+from llmux.actors.resumables import Resumables
 from llmux.actors.router import Standing, World
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
@@ -96,6 +98,8 @@ class System:
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
         self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
+        self.resumables = Resumables(settings.limits)
+        self.deep_check = DeepCheck(self.request, self.providers, settings.limits, clock)
         self._began = clock.monotonic()
         metrics.read(
             active=lambda: self.active_requests,
@@ -226,6 +230,8 @@ class System:
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
         await ladder.start(self.dispatch.run)
+        await ladder.start(self.resumables.run)
+        await ladder.start(self.deep_check.run)
 
     async def stop(self, ladder: Ladder) -> None:
         """Stops what is under way, then everything else in reverse; the last event is GatewayStopped."""

@@ -51,6 +51,9 @@ def _routed(story: "Story") -> list[str]:
     else:
         drawn = f"{', then '.join(routes)}. The order was drawn by weight (draw {story.draw})."
         sentences = [f"{len(routes)} routes could be taken, in this order: {drawn}"]
+    if story.spares:
+        whose = "It was" if story.spares == 1 else f"The last {story.spares} were"
+        sentences.append(f"{whose} not asked for, but allowed as a fallback.")
     if story.joined:
         sentences.append(f"An equal request was under way: this one shared its flight {story.flight}.")
     return sentences

@@ -85,6 +85,10 @@ class Limits(Struct, frozen=True):
     body_bytes_max: int = 10 * 1024 * 1024
     body_wait_ms_max: int = 30_000
     header_bytes_max: int = 32 * 1024
+    headers_max: int = 100
+    """fields in the head of a request"""
+    header_wait_ms_max: int = 10_000
+    """for the whole head of a request, from its first byte on"""
     messages_max: int = 2_000
     json_depth_max: int = 64
     stop_sequences_max: int = 16
@@ -94,7 +98,7 @@ class Limits(Struct, frozen=True):
     control_connections_max: int = 64
     """at the control socket, which stays open to its owner when all others are taken"""
     connection_idle_ms_max: int = 75_000
-    """a connection on which no whole request head arrives for this long is closed"""
+    """a connection on which nothing is asked for this long is closed"""
     mailbox_max: int = 4_096
     ask_ms_max: int = 10_000
     flights_max: int = 1_000
@@ -119,6 +123,10 @@ class Limits(Struct, frozen=True):
     """the same, after so many prompts"""
     probe_ms_max: int = 10_000
     probe_interval_ms: int = 60_000
+    deep_check_ms_max: int = 30_000
+    """how long a provider may take to answer a deep health check"""
+    deep_check_fresh_ms: int = 60_000
+    """how long everybody gets the results of the last one"""
     usage_interval_ms: int = 600_000
     """between two looks at the state of a subscription's quota that cost no tokens"""
     refusal_ms: int = 600_000
@@ -152,6 +160,13 @@ class Limits(Struct, frozen=True):
     """a comment is sent on a stream after this much silence"""
     client_stall_ms_max: int = 60_000
     """a client that takes no byte for this long is cut off"""
+    farewell_ms_max: int = 3_000
+    """how long, after `shutdown_grace_ms`, what is still under way may take to end with an error"""
+    resumable_wait_ms_max: int = 60_000
+    """how long a resumable stream that nobody reads waits for a reader before it is let go"""
+    resumable_streams_max: int = 256
+    resumable_bytes_max: int = 64 * 1024 * 1024
+    """the answers of all resumable streams that nobody reads, together; beyond this the oldest are let go"""
 
 
 class Settings(Struct, frozen=True):

@@ -34,7 +34,8 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
 
     `fingerprint` is an HMAC of the canonical prompt; `flight` is the flight of another request that this one shares, "" for
     its own (whose id is the request's) and for a cached answer; `reserved_tokens` is held against the principal's budget
-    until the request ends; `content` says that the text of prompt and answer is kept, outside the log.
+    until the request ends; `content` says that the text of prompt and answer is kept, outside the log. `pinned`: one provider
+    alone might answer. The last `spares` of the candidates were not asked for: the request allows them as a fallback.
     """
 
     schema: ClassVar[int] = 2
@@ -55,6 +56,7 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
     content: bool = False
     idempotency: str = ""
     """an HMAC of the idempotency key that this request stands for"""
+    spares: int = 0
 
 
 class RequestJoined(Event, frozen=True, kw_only=True):

@@ -117,6 +117,10 @@ class Door:
                 return access.errors
         return next(errors for beginning, errors in self._unrouted if path.startswith(beginning))
 
+    def user(self) -> Principal:
+        """Who is asking, where only a part of a public route is for users. Raises ClientFailure (401, 403)."""
+        return OWNER if current().owner else self._principal(Caller.USER)
+
     async def _admit(self) -> None:
         settings = self._system.settings
         exchange = current()

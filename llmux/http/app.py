@@ -7,16 +7,17 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
-from llmux.http import admin, archive, content, health, log, manage, native, ollama, openai
+from llmux.http import admin, archive, content, health, log, manage, native, ollama, openai, resuming
 from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
+from llmux.http.streams import tried_headers
 from llmux.logs import report
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, ollama, health, manage, admin, log, content, archive)
+DIALECTS = (native, openai, ollama, resuming, health, manage, admin, log, content, archive)
 """Each of these modules has `register(door, system)`."""
 
 
@@ -60,9 +61,9 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
     if exchange.request is None:
         rule = request.url_rule.rule if request.url_rule is not None else "unknown"
         system.metrics.rejected(rule, problem.code)
-    return json_response(
-        door.errors(request.endpoint, request.path)(problem, exchange.id), problem.status, problem.headers()
-    )
+    headers = problem.headers() | (tried_headers(exchange.request) if exchange.request is not None else {})
+    body = door.errors(request.endpoint, request.path)(problem, exchange.id)
+    return json_response(body, problem.status, headers)
 
 
 async def _sealed(response: Response) -> Response:

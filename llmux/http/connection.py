@@ -8,43 +8,23 @@
 * The idle timer was a task that every request started anew, and that a cancellation could lose. Here it is one deadline.
 * It closed on a client that was still sending, whose kernel then threw our answer (a 413, say) away. Here we listen on for a
   moment.
-
-A client that closes its sending half is taken as gone: TCP does not tell the two apart.
+* A client that ended its sending half was taken as gone. Here it is asked (see `llmux.http.half_close`).
+* A head that dripped in had the whole idle time. Here it has `header_wait_ms_max` from its first byte on.
+* Two lengths that contradict each other were settled in favour of one. Here nobody guesses where a request ends.
 """
 
-from collections.abc import Awaitable, Callable
-
-import h11
-import msgspec
 import trio
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Request as StreamRequest
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import EventWrapper, WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from llmux.config import Limits
-from llmux.http.errors import Problem
-from llmux.http.native import error_body
+from llmux.http.half_close import stays
+from llmux.http.plain_http import PlainHttp, Shared
 from llmux.logs import report
 
 CHUNK_BYTES = 65_536
 CHUNKS_AHEAD = 4
 LINGER_S = 2.0
-
-
-class Shared(msgspec.Struct, frozen=True):
-    """What all connections of one server have in common."""
-
-    app: AppWrapper
-    config: Config
-    context: WorkerContext
-    limits: Limits
-    new_id: Callable[[], str]
 
 
 class Connection:
@@ -55,6 +35,10 @@ class Connection:
         self._shared, self._stream, self._refused = shared, stream, refused
         self._sending = trio.Lock()
         self._busy = self._closing = False
+        self._heading = False
+        """the head of a request has begun to arrive"""
+        self._over = trio.Event()
+        """the response under way is over"""
         self._life = trio.CancelScope()
         """its deadline is the idle timer, and the end of the moment in which we listen on"""
 
@@ -88,7 +72,13 @@ class Connection:
             self._life.cancel()
 
     def _idle(self) -> None:
+        self._heading = False
         self._life.deadline = trio.current_time() + self._shared.limits.connection_idle_ms_max / 1000
+
+    def _head_begins(self) -> None:
+        if not (self._busy or self._heading or self._closing):
+            self._heading = True
+            self._life.deadline = trio.current_time() + self._shared.limits.header_wait_ms_max / 1000
 
     async def _read(self) -> None:
         while True:
@@ -97,9 +87,12 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if data and not self._closing:
+                self._head_begins()
                 await self._protocol.handle(RawData(data))
             elif not data:
                 break
+        if self._busy and not self._protocol.still_hearing:
+            await self._ask_whether_gone()
         await self._protocol.handle(Closed())
         self._closing = True
 
@@ -112,9 +105,13 @@ class Connection:
         elif isinstance(event, Updated):
             self._busy = not event.idle
             if self._busy:
+                self._over = trio.Event()
                 self._life.deadline = float("inf")
             else:
+                self._over.set()
                 self._idle()
+                if self._protocol.connection.trailing_data[0]:
+                    self._head_begins()
         elif isinstance(event, Closed):
             await self._hang_up()
 
@@ -133,6 +130,11 @@ class Connection:
         self._life.cancel()
         await self._protocol.handle(Closed())
 
+    async def _ask_whether_gone(self) -> None:
+        """The client has ended its half. Returns when the response under way is over; ends it when there is nobody to hear it."""
+        if not await stays(self._protocol.prod, self._over, self._stream.socket):
+            await self._lost()
+
     async def _read_ahead(self) -> None:
         """Reads on while a response is under way and the client has sent more than its request, to notice when it goes away."""
         for _ in range(CHUNKS_AHEAD):
@@ -141,7 +143,8 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
-                await self._lost()
+                await self._ask_whether_gone()
+                return
             self._protocol.connection.receive_data(data)
 
     async def _hang_up(self) -> None:
@@ -150,104 +153,8 @@ class Connection:
         try:
             if not self._closing:
                 self._closing = True
+                self._over.set()
                 await self._stream.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             self._life.cancel()
         await self._protocol.handle(Closed())
-
-
-class Pause(EventWrapper):
-    """What the reading task waits on while h11 wants no more bytes: until the response is over, with an eye on the client."""
-
-    def __init__(self, read_ahead: Callable[[], Awaitable[None]]):
-        super().__init__()
-        self._read_ahead = read_ahead
-
-    async def wait(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_ahead)
-            await super().wait()
-            nursery.cancel_scope.cancel()
-
-
-class PlainHttp(H11Protocol):
-    """HTTP/1.0 and 1.1, and nothing else."""
-
-    def __init__(
-        self,
-        shared: Shared,
-        tasks: TaskGroup,
-        client: tuple[str, int] | None,
-        server: tuple[str, int] | None,
-        send: Callable[[Event], Awaitable[None]],
-        read_ahead: Callable[[], Awaitable[None]],
-    ):
-        state = ConnectionState(LifespanState({}))
-        super().__init__(shared.app, shared.config, shared.context, tasks, state, False, client, server, send)
-        self._new_id = shared.new_id
-        self.can_read = Pause(read_ahead)
-
-    @property
-    def still_hearing(self) -> bool:
-        """Whether the client may still be sending what belongs to its last request."""
-        return self.connection.their_state not in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """No upgrade is taken."""
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        if not request.target.startswith(b"/") or request.http_version not in (b"1.0", b"1.1"):
-            await self.refuse(400)
-            return
-        self.stream = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            StreamRequest(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
-                state=self.connection_state,
-            )
-        )
-        self.keep_alive_requests += 1
-
-    async def refuse(self, status: int) -> None:
-        """Answers what never becomes a request that the application sees, and hangs up."""
-        await self._send_error_response(status)
-        await self.send(Closed())
-
-    async def _send_error_response(self, status_code: int) -> None:
-        body, headers = refusal(status_code, self._new_id())
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-
-def refusal(status: int, request_id: str) -> tuple[bytes, list[tuple[str, str]]]:
-    """The body (JSON, in LLMux's own dialect: nobody knows the caller's) and the headers of a refusal."""
-    code, message = {
-        403: ("permission_denied", "This socket is for the user who runs the gateway, and for root."),
-        431: ("headers_too_large", "The head of the request is too large."),
-        503: ("too_many_connections", "The gateway has too many connections open."),
-    }.get(status, ("bad_request", "This is no HTTP request that the gateway can read."))
-    problem = Problem(status=status, code=code, message=message, retry_after_ms=1000 if status == 503 else None)
-    body = msgspec.json.encode(error_body(problem, request_id))
-    headers = {
-        "content-type": "application/json; charset=utf-8",
-        "content-length": str(len(body)),
-        "connection": "close",
-        "x-request-id": request_id,
-        **problem.headers(),
-    }
-    return body, list(headers.items())

@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 
     from llmux.actors.request import Request
+    from llmux.actors.resumables import Place
     from llmux.actors.system import System
 
 KEY = "llmux.exchange"
+STRICT = "x-llmux-strict"
+"""the request wants everything carried out, or an error"""
+FALLBACK = "x-llmux-fallback"
+"""providers that the request does not ask for may answer when those it asks for cannot"""
+RESUMABLE = "x-llmux-resumable"
+"""the request wants its stream to outlive its connection"""
 
 
 class Exchange:
@@ -39,8 +46,12 @@ class Exchange:
         self.request: Request | None = None
         self.body_read = False
         """the whole body has been taken off the connection"""
+        self.place: Place | None = None
+        """the client's place in the request, where that can be read again; else the request itself is its place"""
         self.ignored: tuple[str, ...] = ()
         """the wishes that the gateway itself leaves out, as no provider could carry them out"""
+        self.filler = b""
+        """what can be sent amid the response and means nothing; set by who streams it"""
         self._id = ""
 
     @property
@@ -62,17 +73,42 @@ class Exchange:
         `ignored` names what was asked for and no provider can do. Raises ClientFailure for that where the request is strict,
         and whatever `System.request` raises.
         """
+        wants_to_resume = switched_on(RESUMABLE)
+        if wants_to_resume and not wish.stream:
+            ignored += (RESUMABLE,)
         self.ignored = ignored
-        if strict():
-            if ignored:
-                names = ", ".join(ignored)
-                raise unsupported(ignored[0], f"No provider can carry out: {names}. (x-llmux-strict is true.)")
+        if switched_on(STRICT):
+            self.refuse(ignored)
             prompt = msgspec.structs.replace(wish.prompt, strict=True)
             wish = msgspec.structs.replace(wish, prompt=prompt)
         if fresh():
             wish = msgspec.structs.replace(wish, use_cache=False)
+        if switched_on(FALLBACK):
+            wish = msgspec.structs.replace(wish, fallback=True)
+        if wants_to_resume and wish.stream:
+            self.system.resumables.make_room()
         self.request = self.system.request(wish)
+        if wants_to_resume and wish.stream:
+            self.place = self.system.resumables.hold(self.request)
         return self.request
+
+    def resume(self, id: str) -> "Place":
+        """Takes another place in a request that is held. Raises ClientFailure (404)."""
+        self.place = self.system.resumables.resume(id, self.principal)
+        self.request = self.place.request
+        return self.place
+
+    def ignore(self, name: str) -> None:
+        """One more wish that is left out. Raises ClientFailure where the request is strict."""
+        if switched_on(STRICT):
+            self.refuse((name,))
+        self.ignored += (name,)
+
+    def refuse(self, ignored: tuple[str, ...]) -> None:
+        """Raises ClientFailure where a strict request has wishes that nobody can carry out."""
+        if ignored:
+            names = ", ".join(ignored)
+            raise unsupported(ignored[0], f"No provider can carry out: {names}. (x-llmux-strict is true.)")
 
     def ignored_with(self, finish: Finish | None) -> list[str]:
         """The wishes that were not carried out: what the gateway itself left out, then what the provider could not do."""
@@ -80,15 +116,16 @@ class Exchange:
 
     def end(self) -> None:
         """The client has its answer, or has gone."""
-        if self.request is not None:
-            self.request.leave()
+        place = self.place or self.request
+        if place is not None:
+            place.leave()
 
 
-def strict() -> bool:
-    """Whether the request wants everything carried out or an error (`x-llmux-strict: true`). Raises ClientFailure."""
-    value = request.headers.get("x-llmux-strict", "").strip().lower()
+def switched_on(header: str) -> bool:
+    """Whether the request has this header with the value `true`. Raises ClientFailure when it is neither that nor `false`."""
+    value = request.headers.get(header, "").strip().lower()
     if value not in ("", "true", "false"):
-        raise ClientFailure("x-llmux-strict is true or false.", param="x-llmux-strict")
+        raise ClientFailure(f"{header} is true or false.", param=header)
     return value == "true"
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RETRY_MS = 2_000
 """how long a browser waits before it comes back"""
+KEEP_ALIVE = b": keep-alive\n\n"
 GOOD_BYE = b": the gateway stops\n\n"
 
 
@@ -58,6 +59,7 @@ class LogFrames:
 def feed_response(exchange: Exchange, feed: "Feed", frames: LogFrames) -> Response:
     """The response that sends the feed until its client leaves or the gateway stops."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    exchange.filler = KEEP_ALIVE
     return Response(FeedBody(exchange, feed, frames), headers=headers, content_type="text/event-stream")
 
 

@@ -8,6 +8,7 @@ from quart import Response
 
 from llmux import __version__
 from llmux.http.access import Caller, Door
+from llmux.http.deep_health import DEEP, DeepCheckBody, deep_check, nobody_answered
 from llmux.http.exchange import iso, json_response
 from llmux.http.native import error_body
 from llmux.http.operations import Operation
@@ -72,7 +73,7 @@ class ContentBody(msgspec.Struct, frozen=True):
 class HealthBody(msgspec.Struct, frozen=True):
     """The state of the gateway: "healthy", "degraded" or, with the status 503, "unhealthy". `uptime` is in seconds.
 
-    `content` is there where texts are kept, or were.
+    `content` is there where texts are kept, or were; `deepCheck` where it was asked for.
     """
 
     status: Literal["healthy", "degraded", "unhealthy"]
@@ -87,9 +88,12 @@ class HealthBody(msgspec.Struct, frozen=True):
     defaultProvider: str
     degradedBecause: tuple[str, ...]
     content: ContentBody | UnsetType = UNSET
+    deepCheck: dict[str, DeepCheckBody] | UnsetType = UNSET
 
 
-HEALTH = Operation("How the gateway and its providers are", tag="Gateway", answer=HealthBody, failures=(503,))
+HEALTH = Operation(
+    "How the gateway and its providers are", tag="Gateway", answer=HealthBody, parameters=(DEEP,), failures=(401, 503)
+)
 METRICS = Operation("Metrics for Prometheus", tag="Gateway", media_type=CONTENT_TYPE)
 
 
@@ -97,9 +101,10 @@ def register(door: Door, system: "System") -> None:
     """Opens both routes."""
 
     async def health() -> Response:
+        checks = await deep_check(door, system)
         now = system.health()
-        status = 503 if now.status == "unhealthy" else 200
-        return json_response(health_body(system, now), status, {"cache-control": "no-store"})
+        body = health_body(system, now, checks)
+        return json_response(body, 503 if body.status == "unhealthy" else 200, {"cache-control": "no-store"})
 
     async def metrics() -> Response:
         return Response(system.metrics.render(), content_type=CONTENT_TYPE)
@@ -108,10 +113,10 @@ def register(door: Door, system: "System") -> None:
     door.route("GET", "/metrics", metrics, Caller.PUBLIC, error_body, METRICS)
 
 
-def health_body(system: "System", health: "Health") -> HealthBody:
-    """The state of the gateway, as it is told."""
+def health_body(system: "System", health: "Health", checks: dict[str, DeepCheckBody] | None = None) -> HealthBody:
+    """The state of the gateway, as it is told; `checks` is what came of calling each provider, where that was done."""
     return HealthBody(
-        status=health.status,
+        status="unhealthy" if nobody_answered(checks) else health.status,
         version=__version__,
         timestamp=iso(system.clock.now()),
         uptime=health.uptime_ms / 1000,
@@ -123,6 +128,7 @@ def health_body(system: "System", health: "Health") -> HealthBody:
         defaultProvider=system.settings.default_provider,
         degradedBecause=health.degraded_because,
         content=UNSET if health.content is None else _content_body(health.content),
+        deepCheck=UNSET if checks is None else checks,
     )
 
 

@@ -20,7 +20,8 @@ from llmux.config import Settings
 from llmux.failures import ConfigurationWrong
 from llmux.http import control
 from llmux.http.access_log import AccessLog
-from llmux.http.connection import Connection, Shared
+from llmux.http.connection import Connection
+from llmux.http.plain_http import Shared
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
@@ -35,7 +36,8 @@ async def serve(
     shutdown_trigger: Callable[[], Awaitable[object]],
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serves `app` (made by `make_app`) until `shutdown_trigger` returns; what is under way then has `shutdown_grace_ms` to end.
+    """Serves `app` (made by `make_app`) until `shutdown_trigger` returns; what is under way then has `shutdown_grace_ms` to end
+    well, and after that a moment to end with an error.
 
     It listens at the configured address, and on the control socket in the data directory, which this process owns.
     `task_status` gets the port, which is a free one where the settings say 0. Raises ConfigurationWrong when the address
@@ -48,21 +50,32 @@ async def serve(
     for_owner = msgspec.structs.replace(shared, app=ASGIWrapper(control.OwnersDoor(cast("ASGIFramework", app))))
     owners = Entrance(for_owner, limits.control_connections_max, admits=control.is_owner)
     listeners = await _listen(settings)
-    async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as open_doors:
-            with control.listening(settings.data_dir) as behind:
-                for door, found in ((street, listeners), (owners, behind)):
-                    if found:
-                        serving = partial(trio.serve_listeners, door.welcome, found, handler_nursery=connections)
-                        open_doors.start_soon(serving)
-                task_status.started(listeners[0].socket.getsockname()[1])
-                await shutdown_trigger()
-            open_doors.cancel_scope.cancel()
-        system.history.close()
-        await context.terminated.set()
-        connections.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace_ms / 1000
-        street.stop()
-        owners.stop()
+    async with trio.open_nursery() as beside:
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as open_doors:
+                with control.listening(settings.data_dir) as behind:
+                    for door, found in ((street, listeners), (owners, behind)):
+                        if found:
+                            serving = partial(trio.serve_listeners, door.welcome, found, handler_nursery=connections)
+                            open_doors.start_soon(serving)
+                    task_status.started(listeners[0].socket.getsockname()[1])
+                    await shutdown_trigger()
+                open_doors.cancel_scope.cancel()
+            system.history.close()
+            await context.terminated.set()
+            beside.start_soon(_end_in_time, system, connections)
+            street.stop()
+            owners.stop()
+        beside.cancel_scope.cancel()
+
+
+async def _end_in_time(system: "System", connections: trio.Nursery) -> None:
+    """What is under way may end well within the grace; then it ends with an error in its own dialect; then it is cut."""
+    settings = system.settings
+    await trio.sleep(settings.shutdown_grace_ms / 1000)
+    system.dispatch.stop()
+    await trio.sleep(settings.limits.farewell_ms_max / 1000)
+    connections.cancel_scope.cancel()
 
 
 class Entrance:

@@ -255,3 +255,47 @@ def test_the_accounts_of_a_provider_are_tried_one_after_the_other():
     for draw in range(20):
         order = [each.provider for each in route(wish(), accounts_of_one({}), draw).candidates]
         assert order in (["one", "one", "one", "two"], ["two", "one", "one", "one"])
+
+
+def test_a_pinned_provider_is_never_left_unless_the_wish_allows_it():
+    """Then the others follow by weight, each with its default model, and the pinned one stays the first."""
+    followers = Counter()
+    for draw in range(200):
+        routing = route(wish(provider="beta", fallback=True), world(), draw)
+        assert names(routing.candidates)[0] == "beta"
+        assert sorted(names(routing.candidates)) == sorted(WEIGHTS)
+        assert (routing.pinned, routing.spares) == (False, len(WEIGHTS) - 1)
+        followers[names(routing.candidates)[1]] += 1
+    assert len(followers) > 1
+    alone = route(wish(provider="beta"), world(), 0)
+    assert (alone.pinned, alone.spares) == (True, 0)
+
+
+def test_the_others_follow_with_their_default_models_and_in_their_own_standing():
+    settings = house_settings(
+        Path("/nowhere"),
+        {
+            "one": scripted(models=("m",), default_model="d1"),
+            "two": scripted(models=("m",), default_model="d2"),
+            "three": scripted(default_model="d3"),
+            "four": scripted(default_model="d4"),
+        },
+    )
+    standings = {"four/default": Standing(logged_in=False, sentence="Log in.")}
+    routing = route(wish(model="m", fallback=True), world(settings, standings=standings), 1)
+    assert sorted((each.provider, each.model) for each in routing.candidates[:2]) == [("one", "m"), ("two", "m")]
+    assert [(each.provider, each.model) for each in routing.candidates[2:]] == [("three", "d3")]
+    assert [each.provider for each in routing.excluded] == ["four"]
+    assert routing.spares == 1
+
+
+def test_with_a_pinned_provider_that_rests_the_others_answer_where_the_wish_allows_it():
+    standings = {"beta/default": Standing(installed=False, sentence="Install it.")}
+    assert route(wish(provider="beta"), world(standings=standings), 0).candidates == ()
+    routing = route(wish(provider="beta", fallback=True), world(standings=standings), 0)
+    assert len(routing.candidates) == routing.spares == len(WEIGHTS) - 1
+
+
+def test_an_unknown_model_stays_unknown_whatever_the_wish_allows():
+    with pytest.raises(ModelUnknown):
+        route(wish(model="nope", fallback=True), world(), 0)

@@ -74,7 +74,7 @@ async def ask(system, wished, chance=None) -> None:
 def busy_wish(chance: random.Random, number: int) -> dict[str, Any]:
     match chance.randrange(10):
         case 0 | 1:
-            return {"provider": chance.choice(("alpha", "beta", "gamma", "delta"))}
+            return {"provider": chance.choice(("alpha", "beta", "gamma", "delta")), "fallback": number % 2 == 0}
         case 2:
             return {"model": chance.choice(("shared", "delay=30,say=hi", "beta/echo", "fail=invalid_request"))}
         case 3 | 4:

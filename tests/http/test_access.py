@@ -1,5 +1,8 @@
 """Who may come in, and what everybody else is told."""
 
+from urllib.parse import unquote
+
+import h11
 import pytest
 from werkzeug.datastructures import Headers
 
@@ -7,7 +10,7 @@ from llmux.actors.key_registry import IssueKey, RevokeKey
 from llmux.failures import ClientFailure
 from llmux.http.access import Caller, Door, check_host, check_origin, credential_of, host_of
 from llmux.http.native import error_body
-from tests.http.served import gateway, settings_of
+from tests.http.served import connected, gateway, settings_of
 
 API_KEY = "sk-an-api-key-for-tests-0001"
 ADMIN_KEY = "an-admin-key-for-tests-0001"
@@ -95,6 +98,50 @@ async def test_each_credential_opens_its_routes_and_no_others(locked):
     assert (await opened(locked, {"authorization": f"Bearer {ADMIN_KEY}"}))[0] == PUBLIC
     both = {"x-admin-key": ADMIN_KEY, "x-api-key": API_KEY}
     assert (await opened(locked, both))[0] == routes(locked)
+
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
+
+
+def spellings(path: str) -> list[str]:
+    """The path as it is, and as somebody would write it who hopes that the lock is on its usual spelling alone."""
+    last = path.rpartition("/")[2]
+    return [
+        path,
+        f"/{path}",
+        f"{path}/",
+        path.replace(last, f"%{ord(last[0]):02x}{last[1:]}") if last else "/%2e",
+        path.replace("/", "%2f", 1) if path.count("/") > 1 else f"/%2f{last}",
+        f"/.{path}",
+        f"/%2e{path}",
+        f"/health/%2e%2e{path}",
+        f"{path}%00",
+        path.upper(),
+    ]
+
+
+async def test_no_spelling_and_no_method_opens_what_the_plain_one_does_not(tmp_path):
+    """Over a socket, where paths arrive as they were typed: without a key only the public routes answer."""
+    public = {name.split(" ")[1].replace("<path:id>", "claude-plain") for name in PUBLIC}
+    async with gateway(settings_of(tmp_path, **KEYS), serving=True) as here:
+        paths: dict[str, set[str]] = {}
+        for rule in here.app.url_map.iter_rules():
+            plain = rule.rule.replace("<path:id>", "claude-plain").replace("<", "").replace(">", "")
+            paths.setdefault(plain, set()).update(rule.methods - {"HEAD"})
+        for path, own in sorted(paths.items()):
+            async with connected(here) as client:
+                for spelt in (each for each in spellings(path) if each.startswith("/")):
+                    for method in METHODS if spelt == path else own:
+                        client.http = h11.Connection(h11.CLIENT)
+                        await client.ask(method, spelt)
+                        status = (await client.reply()).status
+                        if status == 200:
+                            assert method in ("GET", "HEAD"), (method, spelt)
+                            bare = "/" + unquote(spelt).lstrip("/")
+                            assert bare in public, spelt
+                        else:
+                            assert status in (401, 403, 404, 405), (method, spelt, status)
+        assert await here.events() == []
 
 
 async def test_with_keys_switched_off_all_but_the_admin_routes_are_open(door):

@@ -44,6 +44,20 @@ MALFORMED = {
                         b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\nzz\r\n", 400),
     "bad chunk": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
                   b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    "length beside chunks": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                             b"content-length: 20\r\ntransfer-encoding: chunked\r\n\r\nf\r\n" + PROMPT + b"\r\n0\r\n\r\n", 400),
+    "chunks in http/1.0": (b"POST /claude HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                           b"transfer-encoding: chunked\r\n\r\nf\r\n" + PROMPT + b"\r\n0\r\n\r\n", 400),
+    "chunked twice": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked, chunked\r\n\r\n", 501),
+    "a list of lengths": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1, 2\r\n\r\nab", 400),
+    "a blank before the colon": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ncontent-length : 1\r\n\r\na", 400),
+    "too many fields": (b"GET /health HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 100 + b"\r\n", 431),
+    "as many fields as may be": (b"GET /health HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 99 + b"\r\n", 200),
+    "chunks with trailers": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                             b"transfer-encoding: chunked\r\n\r\nf;note=x\r\n" + PROMPT +
+                             b"\r\n0\r\nhost: evil.com\r\nx-admin-key: y\r\n\r\n", 200),
+    "endless trailers": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                         b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"x: y\r\n" * 20_000, 431),
     "unknown encoding": (b"POST /claude HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n", 501),
     "head too large": (b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", 431),
     "endless head": (b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 20_000, 431),
@@ -155,7 +169,7 @@ async def test_a_body_that_does_not_come_is_408(tmp_path):
 
 
 async def test_a_head_that_does_not_come_and_an_idle_connection_are_closed(tmp_path):
-    settings = settings_of(tmp_path, limits={"connection_idle_ms_max": 50})
+    settings = settings_of(tmp_path, limits={"connection_idle_ms_max": 50, "header_wait_ms_max": 50})
     async with gateway(settings, serving=True) as here:
         await _still_answers(here)
         async with connected(here) as silent, connected(here) as slow, connected(here) as idle:
@@ -164,6 +178,44 @@ async def test_a_head_that_does_not_come_and_an_idle_connection_are_closed(tmp_p
             assert (await idle.reply()).status == 200, "a request under way is not idle"
             with trio.fail_after(10):
                 assert await silent.rest() == await slow.rest() == await idle.rest() == b""
+
+
+async def drip(client: Client, start: bytes, pause_s: float = 0.02) -> None:
+    """Sends the beginning of a request, and then byte after byte, until nobody takes them any more."""
+    try:
+        await client.send(start)
+        while True:
+            await trio.sleep(pause_s)
+            await client.send(b"x")
+    except trio.BrokenResourceError:
+        pass
+
+
+async def test_a_head_that_drips_in_has_a_time_of_its_own(tmp_path):
+    """Bytes do not prolong it, and neither does the request before it on the same connection."""
+    async with gateway(settings_of(tmp_path, limits={"header_wait_ms_max": 100}), serving=True) as here:
+        async with connected(here) as first, connected(here) as second, trio.open_nursery() as nursery:
+            await second.ask("POST", "/claude", PROMPT)
+            assert (await second.reply()).status == 200
+            with trio.fail_after(5):
+                for client in (first, second):
+                    nursery.start_soon(drip, client, b"GET /health HTTP/1.1\r\nx: ")
+                    assert await client.rest() == b""
+            nursery.cancel_scope.cancel()
+        async with connected(here) as patient:
+            await trio.sleep(0.2)
+            await patient.ask("GET", "/health")
+            assert (await patient.reply()).status == 200, "who says nothing has the whole idle time"
+
+
+async def test_a_body_that_drips_in_is_408(tmp_path):
+    settings = settings_of(tmp_path, limits={"body_wait_ms_max": 100})
+    async with gateway(settings, serving=True) as here, connected(here) as client, trio.open_nursery() as nursery:
+        await client.ask("POST", "/claude", b"", {"content-length": "9999", "content-type": "application/json"})
+        nursery.start_soon(drip, client, b"{")
+        with trio.fail_after(5):
+            assert (await client.reply()).status == 408
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_stops_reading_is_cut_off(tmp_path):
@@ -175,7 +227,8 @@ async def test_a_client_that_stops_reading_is_cut_off(tmp_path):
 
 
 async def test_a_client_that_stops_reading_does_not_hold_up_the_stop(tmp_path):
-    async with gateway(settings_of(tmp_path, shutdown_grace_ms=100), serving=True) as here, _unread(here):
+    settings = settings_of(tmp_path, shutdown_grace_ms=100, limits={"farewell_ms_max": 100})
+    async with gateway(settings, serving=True) as here, _unread(here):
         here.stop.set()
         with trio.fail_after(10):
             await here.stopped.wait()
@@ -215,15 +268,41 @@ async def test_at_the_stop_what_is_under_way_ends_well_and_nothing_new_comes_in(
                 await here.stopped.wait()
 
 
-async def test_a_stream_that_outlasts_the_grace_is_cut_and_cancelled(tmp_path):
-    async with gateway(settings_of(tmp_path, shutdown_grace_ms=100), serving=True) as here, connected(here) as client:
+CHAT = b'{"model":"claude/say=a+b,hang,after=1","stream":true,"messages":[{"role":"user","content":"x"}]}'
+
+
+async def test_a_stream_that_outlasts_the_grace_ends_with_an_error_of_its_dialect(tmp_path):
+    async with gateway(settings_of(tmp_path, shutdown_grace_ms=100), serving=True) as here:
+        async with connected(here) as native, connected(here) as openai, connected(here) as whole:
+            await native.ask(
+                "POST", "/claude", b'{"prompt":"hi","stream":true,"options":{"model":"say=a+b,hang,after=1"}}'
+            )
+            await openai.ask("POST", "/v1/chat/completions", CHAT)
+            await whole.ask("POST", "/claude", b'{"prompt":"hi","options":{"model":"hang"}}')
+            await here.until("AttemptStarted", 3)
+            here.stop.set()
+            with trio.fail_after(10):
+                first, second, third = await native.reply(), await openai.reply(), await whole.reply()
+                await here.stopped.wait()
+        assert first.frames[-2]["code"] == second.frames[-2]["error"]["code"] == third.json["code"] == "shutting_down"
+        assert first.frames[-1] == second.frames[-1] == "[DONE]"
+        assert third.status == 503
+        events = await here.events()
+        assert events.count("RequestCancelled") == 3
+
+
+async def test_what_does_not_even_end_with_an_error_is_cut(tmp_path, monkeypatch):
+    settings = settings_of(tmp_path, shutdown_grace_ms=50, limits={"farewell_ms_max": 50})
+    async with gateway(settings, serving=True) as here, connected(here) as client:
+        monkeypatch.setattr(here.system.dispatch, "stop", lambda: None)
         await client.ask("POST", "/claude", b'{"prompt":"hi","stream":true,"options":{"model":"say=a+b,hang,after=1"}}')
         assert (await client.head()).status_code == 200
         here.stop.set()
         with trio.fail_after(10):
             assert not (await client.rest()).endswith(b"0\r\n\r\n"), "a cut stream must not look whole"
             await here.stopped.wait()
-        assert (await here.until("RequestCancelled"))[-1] == "RequestCancelled"
+        monkeypatch.undo()
+        await here.until("RequestCancelled")
 
 
 async def test_one_connection_too_many_is_told_so(tmp_path):

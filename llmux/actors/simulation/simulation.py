@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from llmux.actors.facts.quotas import QUOTAS, Quotas
-from llmux.actors.router import Route, shuffled
+from llmux.actors.router import Route, in_order
 from llmux.actors.simulation.flights import Flight, Flights, RouteName, Try
 from llmux.actors.simulation.order import Order
 from llmux.actors.simulation.report import Counts, Report, report_of
@@ -130,7 +130,7 @@ class Simulation:
         recorded = [_route(each) for each in fact.candidates]
         configured = self._order.sorted(recorded)
         if self._begun:
-            fits = shuffled(configured, fact.draw) == recorded
+            fits = in_order(*_parts(configured, fact), fact.draw) == recorded
             self._counts.accept(recorded, fits=fits, assumed=self._order.assumed and len(recorded) > 1)
         if fact.cache == "hit":
             self._counts.from_cache += self._begun
@@ -142,7 +142,7 @@ class Simulation:
             else each
             for each in eligible
         ]
-        order = tuple(_name(each) for each in shuffled(weighted, fact.draw))
+        order = tuple(_name(each) for each in in_order(*_parts(weighted, fact), fact.draw))
         failing = frozenset(_name(each) for each in back if self._rests.fails_again(each, event.recorded_at))
         if order and order[0] in failing:
             self._rests.begin_again(self._left_out(*order[0]), event.recorded_at)
@@ -221,6 +221,20 @@ class Simulation:
 
 def _route(each: RouteTaken) -> Route:
     return Route(each.provider, each.account, each.model, each.weight)
+
+
+def _parts(routes: list[Route], fact: RequestAccepted) -> tuple[list[Route], list[Route]]:
+    """Which of the routes the request asked for, and which it allows besides.
+
+    Of an excluded route that has come back the log does not say it: it was asked for if another of its provider was, or if
+    no other was (then what was asked for is what was excluded).
+    """
+    if not fact.spares:
+        return routes, []
+    first = {each.provider for each in fact.candidates[: -fact.spares]}
+    spare = {each.provider for each in fact.candidates[-fact.spares :]}
+    wanted = [each for each in routes if each.provider in first or (not first and each.provider not in spare)]
+    return wanted, [each for each in routes if each not in wanted]
 
 
 def _name(route: Route) -> RouteName:
