@@ -2,9 +2,11 @@
 
     python -m benchmarks.cli_overhead [--requests 20] [--only claude]
 
-Real tools, a stand-in of each vendor on loopback that notes when a request's first byte arrives. In each round, by turns: the
-tool started for one request (cold), what LLMux 3.0 did (one command per request), the bare protocol with a program that waits,
-and the gateway over HTTP. Memory, cancellation and the first token stand beside them.
+Real tools, a stand-in of each vendor on loopback that notes when a request's first byte arrives. A round is a pair, the bare
+protocol with a program that waits and the gateway over HTTP, each first in every other round; what the gateway adds is the
+median of the differences within the pairs, beside which the machine's other work, which changes slowly, cancels out. Every
+fourth round begins with the tool started for one request (cold), and with what LLMux 3.0 did (one command per request). Memory,
+cancellation, the first token and many requests at one time stand beside them.
 """
 
 import http.client
@@ -15,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,9 @@ from tests.upstreams.running import Upstream, upstream
 DRIVERS: tuple[type[Driver], ...] = (Claude, Codex, Gemini)
 RESULTS = Path(".cache/benchmarks")
 OVERHEAD_MS_MAX, FIRST_TOKEN_MS_MAX, CANCELLED_MS_MAX = 10.0, 5.0, 100.0
-WAYS = ("cold", "one command per request", "bare", "gateway")
+APART = ("cold", "one command per request")
+APART_EVERY = 4  # rounds: each starts a program, and takes as long as many pairs
+CROWDS = 3
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -64,7 +69,8 @@ def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
             for login in driver.logins:
                 if not only or driver.name in only:
                     console.print(f"  {driver.name}, {login} ...", style="dim")
-                    figures += measured(driver, login, work / driver.name / login.replace(" ", "-"), requests, fsync_ms)
+                    figures += measured(driver, login, work / driver.name / login.replace(" ", "-"), requests)
+                    console.print(f"    load {os.getloadavg()[0]:.1f}", style="dim", highlight=False)
     finally:
         shutil.rmtree(work)
     shown(figures, console)
@@ -73,7 +79,7 @@ def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
     console.print(f"Written to {path}", style="dim")
 
 
-def measured(driver: Driver, login: str, home: Path, requests: int, fsync_ms: float) -> list[Figure]:
+def measured(driver: Driver, login: str, home: Path, requests: int) -> list[Figure]:
     """All figures of one provider with one kind of login."""
     (home / "gateway").mkdir(parents=True)
     certificates = ("--certificates", str(home)) if driver.certificates else ()
@@ -101,11 +107,15 @@ def measured(driver: Driver, login: str, home: Path, requests: int, fsync_ms: fl
                 "gateway": through_gateway,
             }
             timings: dict[str, list[Timing]] = {way: [] for way in ways}
+            fsyncs: list[float] = []
             for number in range(requests):
-                for way, ask in ways.items():
-                    timings[way].append(_timed(driver, api, ask, f"Say hello, {way} {number}."))
+                pair = ("bare", "gateway") if number % 2 else ("gateway", "bare")
+                for way in (APART if number % APART_EVERY == 0 else ()) + pair:
+                    timings[way].append(_timed(driver, api, ways[way], f"Say hello, {way} {number}."))
+                fsyncs.append(raw.fsync(home, 5)[0] * 1000)
             cancelled = [_cancelled(driver, gateway, api, number) for number in range(requests)]
-    return _figures(f"{driver.name}, {login}", timings, cancelled, memory, fsync_ms)
+            mixed_up = _mixed_up(driver, gateway, api)
+    return _figures(f"{driver.name}, {login}", timings, cancelled, memory, statistics.median(fsyncs)) + mixed_up
 
 
 def _timed(driver: Driver, api: Upstream, ask: Callable[[str], Shot], text: str) -> Timing:
@@ -118,27 +128,18 @@ def _timed(driver: Driver, api: Upstream, ask: Callable[[str], Shot], text: str)
 def _figures(
     subject: str, timings: dict[str, list[Timing]], cancelled: list[float], memory: float, fsync_ms: float
 ) -> list[Figure]:
-    arrived = {way: [timing.to_upstream_ms for timing in timings[way]] for way in WAYS}
-    heard = {way: statistics.median(timing.to_reader_ms for timing in timings[way]) for way in ("bare", "gateway")}
-    bare = statistics.median(arrived["bare"])
-    limit = bare + OVERHEAD_MS_MAX + fsync_ms
-    first_token = at_most(
-        subject,
-        "vendor's first byte to the reader, p50",
-        "ms",
-        [heard["gateway"]],
-        heard["bare"] + FIRST_TOKEN_MS_MAX,
-        beside=("bare", heard["bare"]),
-    )
+    arrived = {way: [timing.to_upstream_ms for timing in timed] for way, timed in timings.items()}
+    heard = {way: [timing.to_reader_ms for timing in timed] for way, timed in timings.items()}
+    added = [ours - bare for ours, bare in zip(arrived["gateway"], arrived["bare"], strict=True)]
+    held_back = [ours - bare for ours, bare in zip(heard["gateway"], heard["bare"], strict=True)]
+    limit = round(OVERHEAD_MS_MAX + fsync_ms, 1)
     return [
-        at_most(
-            subject, "request to the vendor, p50", "ms", arrived["gateway"], round(limit, 1), beside=("bare", bare)
-        ),
-        first_token,
+        at_most(subject, "added on the way to the vendor, p50 of pairs", "ms", added, limit),
+        at_most(subject, "added on the way of the first token, p50 of pairs", "ms", held_back, FIRST_TOKEN_MS_MAX),
         at_most(subject, "cancelled to closed upstream, p99", "ms", [spread(cancelled)[1]], CANCELLED_MS_MAX),
         *(
-            Figure(subject, f"request to the vendor, {way}, p50", "ms", statistics.median(arrived[way]))
-            for way in ("cold", "one command per request")
+            Figure(subject, f"request to the vendor, {way}, p50", "ms", statistics.median(times))
+            for way, times in arrived.items()
         ),
         Figure(subject, "memory of gateway and warm workers (PSS)", "MB", memory),
     ]
@@ -174,6 +175,26 @@ def _asked(gateway: GatewayProcess, driver: Driver, text: str) -> Shot:
         heard = time.monotonic_ns()
         response.read()
     return Shot(before, heard)
+
+
+def _mixed_up(driver: Driver, gateway: GatewayProcess, api: Upstream) -> list[Figure]:
+    """How many of many requests at one time were answered with anything but their own words, in a few rounds."""
+    if not driver.at_once:
+        return []
+
+    def wrong(number: int) -> bool:
+        words = f"These are the words of number {number}, {number * number}."
+        with _streaming(gateway, driver, words) as (_, response, _connection):
+            heard = b"".join(response).split(b"data: ")
+        pieces = [json.loads(line)["choices"] for line in heard if line.startswith(b"{")]
+        return "".join(piece[0]["delta"].get("content", "") for piece in pieces if piece).strip() != words
+
+    api.reset()
+    api.control(**driver.echo)
+    with ThreadPoolExecutor(driver.at_once) as crowd:
+        mixed = sum(crowd.map(wrong, range(CROWDS * driver.at_once)))
+    name = f"answers mixed up, {CROWDS} x {driver.at_once} at one time"
+    return [at_most(f"{driver.name}, {driver.at_once} at once", name, "", [mixed], 0)]
 
 
 def _first_words(response: http.client.HTTPResponse) -> None:

@@ -7,6 +7,7 @@ gateway (PR_SET_PDEATHSIG on Linux). Arguments are constant templates: nothing o
 
 import ctypes
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -168,6 +169,18 @@ class Process:
                 raise ProviderFailure(
                     Kind.CRASHED, "The provider's program closed its input.", evidence="process.stdin_closed"
                 ) from None
+
+    def send_now(self, line: bytes) -> bool:
+        """Writes `line` and a newline at once, without giving way to any other task. False: nothing of it was written, because
+        the line is long, another one is being written, the pipe is full, or nobody reads it any more."""
+        whole = line + b"\n"
+        if len(whole) > select.PIPE_BUF or self._sending.locked():  # a pipe takes so much as a whole or not at all
+            return False
+        try:
+            os.write(self._stdin.fileno(), whole)
+        except OSError:
+            return False
+        return True
 
     async def close_stdin(self) -> None:
         """Tells the process that no more input will come."""

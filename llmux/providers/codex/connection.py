@@ -1,7 +1,8 @@
 """JSON-RPC with a running `codex app-server`: one JSON object per line, requests of both sides, notifications per thread.
 
-Requests are written by one task of the connection itself, so that a caller that is cancelled never leaves half a line behind,
-and every notification goes to the inbox of its thread. When the process ends, everybody who waits learns it.
+A line is written in the moment in which it is said when the pipe takes it whole; else by one task of the connection itself, so
+that a caller that is cancelled never leaves half a line behind. Every notification goes to the inbox of its thread. When the
+process ends, everybody who waits learns it.
 """
 
 import json
@@ -22,6 +23,7 @@ TO_EVERYBODY = frozenset({"account/rateLimits/updated"})  # notifications that c
 
 Answerer = Callable[[str, Any], Any]
 """Answers a request of the server: `(method, params) -> result`, or raises LookupError when LLMux has no answer to it."""
+Watch = Callable[[str, dict[str, Any]], None]
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -65,15 +67,18 @@ class Reply:
 
 
 class Inbox:
-    """The notifications of one thread, in order, bounded in bytes."""
+    """The notifications of one thread, in order, bounded in bytes. `watch` hears each in the moment in which it is read."""
 
     def __init__(self, bytes_max: int) -> None:
+        self.watch: Watch | None = None
         self._send, self._receive = trio.open_memory_channel[tuple[str, dict[str, Any], int] | ProviderFailure](inf)
         self._bytes, self._bytes_max = 0, bytes_max
 
     def put(self, method: str, params: dict[str, Any], size_bytes: int) -> None:
         if self._bytes > self._bytes_max:
             return
+        if self.watch is not None:
+            self.watch(method, params)
         self._bytes += size_bytes
         if self._bytes > self._bytes_max:
             self.fail(garbled("codex.inbox_full", "Codex says more than anybody reads."))
@@ -99,6 +104,8 @@ class Connection:
     def __init__(self, process: Process, limits: Limits, answerer: Answerer) -> None:
         self._process, self._limits, self._answerer = process, limits, answerer
         self._outgoing, self._lines = trio.open_memory_channel[bytes](OUTGOING_MAX)
+        self._unwritten = 0
+        """lines on their way through that channel: whatever is said meanwhile comes after them"""
         self._pending: dict[int, Reply] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._last_id = 0
@@ -119,7 +126,7 @@ class Connection:
         return self._process.memory_bytes
 
     def request(self, method: str, params: dict[str, Any]) -> Reply:
-        """Asks for something; the line is written soon. Never raises: what goes wrong stands in the Reply."""
+        """Asks for something; the line is written at once or soon. Never raises: what goes wrong stands in the Reply."""
         reply = Reply(self._limits.call_ms_max)
         self._last_id += 1
         self._pending[self._last_id] = reply
@@ -166,6 +173,7 @@ class Connection:
         try:
             async for line in self._lines:
                 await self._process.send(line)
+                self._unwritten -= 1
         except ProviderFailure as failure:
             self.end(failure)
 
@@ -178,8 +186,12 @@ class Connection:
         self.end(ProviderFailure(Kind.CRASHED, "Codex ended in the middle of its work.", evidence="codex.ended"))
 
     def _write(self, message: dict[str, Any]) -> None:
+        line = encode(message)
+        if self._unwritten == 0 and self._process.send_now(line):
+            return
         try:
-            self._outgoing.send_nowait(encode(message))
+            self._outgoing.send_nowait(line)
+            self._unwritten += 1
         except trio.WouldBlock:
             self.end(garbled("codex.outgoing_full", "Codex no longer reads what it is told."))
 
