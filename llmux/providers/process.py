@@ -198,15 +198,23 @@ class Process:
             if len(self._buffer) > self._limits.line_bytes_max:
                 raise LineTooLong
             searched = len(self._buffer)
-            try:
-                data = await self._stdout.receive_some(READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
+            data = await self._more()
             if not data:
                 rest = bytes(self._buffer)
                 self._buffer.clear()
                 return rest or None
             self._buffer += data
+
+    async def _more(self) -> bytes:
+        """More of stdout, b"" at its end: read as soon as it is there (`receive_some` of the stream lets other tasks go first)."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._stdout.fileno())
+                return os.read(self._stdout.fileno(), READ_BYTES)
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError, trio.ClosedResourceError):  # closed, by us or by the program
+                return b""
 
     async def wait(self) -> int:
         """Waits for the end and returns the exit status."""
