@@ -16,7 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +27,7 @@ import msgspec
 from rich.console import Console
 
 from benchmarks import raw
-from benchmarks.drivers import Driver, Shot
+from benchmarks.drivers import Ask, Driver, Shot
 from benchmarks.drivers.claude import Claude
 from benchmarks.drivers.codex import Codex
 from benchmarks.drivers.gemini import Gemini
@@ -43,6 +43,7 @@ OVERHEAD_MS_MAX, FIRST_TOKEN_MS_MAX, CANCELLED_MS_MAX = 10.0, 5.0, 100.0
 APART = ("cold", "one command per request")
 APART_EVERY = 4  # rounds: each starts a program, and takes as long as many pairs
 CROWDS = 3
+SETTLED_S_MAX, QUIET_S_MAX = 15.0, 0.03  # a worker that waits takes next to nothing in a fifth of a second
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -96,15 +97,20 @@ def measured(driver: Driver, login: str, home: Path, requests: int) -> list[Figu
             time.sleep(3 * driver.settle_s)
             memory = _memory_mb(gateway)
 
-            def through_gateway(text: str) -> Shot:
-                time.sleep(driver.settle_s)
-                return _asked(gateway, driver, text)
+            def rested(ask: Ask) -> Ask:
+                """What the gateway does after an answer is to slow neither side of a pair."""
 
-            ways: dict[str, Callable[[str], Shot]] = {
+                def asked(text: str) -> Shot:
+                    _settled(driver, gateway)
+                    return ask(text)
+
+                return asked
+
+            ways: dict[str, Ask] = {
                 "cold": lambda text: driver.cold(home, login, api, text),
                 "one command per request": lambda text: driver.one_shot(home, login, api, text),
-                "bare": bare,
-                "gateway": through_gateway,
+                "bare": rested(bare),
+                "gateway": rested(lambda text: _asked(gateway, driver, text)),
             }
             timings: dict[str, list[Timing]] = {way: [] for way in ways}
             fsyncs: list[float] = []
@@ -118,7 +124,7 @@ def measured(driver: Driver, login: str, home: Path, requests: int) -> list[Figu
     return _figures(f"{driver.name}, {login}", timings, cancelled, memory, statistics.median(fsyncs)) + mixed_up
 
 
-def _timed(driver: Driver, api: Upstream, ask: Callable[[str], Shot], text: str) -> Timing:
+def _timed(driver: Driver, api: Upstream, ask: Ask, text: str) -> Timing:
     api.reset()
     shot = ask(text)
     seen = next(seen for seen in api.log() if driver.is_model_call(seen) and text in seen["body"])
@@ -206,7 +212,7 @@ def _first_words(response: http.client.HTTPResponse) -> None:
 
 def _cancelled(driver: Driver, gateway: GatewayProcess, api: Upstream, number: int) -> float:
     """How many ms after a client has gone its request to the vendor is closed."""
-    time.sleep(driver.settle_s)
+    _settled(driver, gateway)
     api.reset()
     api.control(**driver.stall)
     with _streaming(gateway, driver, f"Stall, please, {number}.") as (_, response, connection):
@@ -221,6 +227,29 @@ def _cancelled(driver: Driver, gateway: GatewayProcess, api: Upstream, number: i
             return float(calls[-1]["closed_ns"] - left) / 1e6
         time.sleep(0.02)
     raise RuntimeError("a client left, and its request to the vendor went on for 20 s")
+
+
+def _settled(driver: Driver, gateway: GatewayProcess) -> None:
+    """Leaves the gateway alone until the workers that follow those it has used up have started: on a busy machine that takes
+    many times as long as on an idle one, and a request meanwhile would be measured against them."""
+    time.sleep(driver.settle_s)
+    end, before = time.monotonic() + SETTLED_S_MAX, _busy_s(gateway)
+    while time.monotonic() < end:
+        time.sleep(0.2)
+        now = _busy_s(gateway)
+        if now - before <= QUIET_S_MAX:
+            return
+        before = now
+
+
+def _busy_s(gateway: GatewayProcess) -> float:
+    """How many seconds of a processor all that the gateway has started, and that still runs, has taken."""
+    ticks = 0
+    for pid in descendants(gateway.process.pid):
+        with suppress(OSError):  # it has ended meanwhile
+            user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(gateway: GatewayProcess) -> float:

@@ -29,7 +29,7 @@ class Driver(Protocol):
     """as clients of the gateway name it"""
     logins: tuple[str, ...]
     settle_s: float
-    """how long the gateway is left alone after an answer, so that it has warm workers again"""
+    """how long at least the gateway is left alone after an answer, so that it has warm workers again"""
     certificates: bool
     """whether the stand-in has to be an HTTPS proxy too"""
     at_once: int
