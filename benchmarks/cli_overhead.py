@@ -2,9 +2,11 @@
 
     python -m benchmarks.cli_overhead [--requests 20] [--only claude]
 
-Real tools, a stand-in of each vendor on loopback that notes when a request's first byte arrives. In each round, by turns: the
-tool started for one request (cold), what LLMux 3.0 did (one command per request), the bare protocol with a program that waits,
-and the gateway over HTTP. Memory, cancellation and the first token stand beside them.
+Real tools, a stand-in of each vendor on loopback that notes when a request's first byte arrives. A round is a pair, the bare
+protocol with a program that waits and the gateway over HTTP, each first in every other round; what the gateway adds is the
+median of the differences within the pairs, beside which the machine's other work, which changes slowly, cancels out. Every
+fourth round begins with the tool started for one request (cold), and with what LLMux 3.0 did (one command per request). Memory,
+cancellation, the first token and many requests at one time stand beside them.
 """
 
 import http.client
@@ -14,7 +16,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ import msgspec
 from rich.console import Console
 
 from benchmarks import raw
-from benchmarks.drivers import Driver, Shot
+from benchmarks.drivers import Ask, Driver, Shot
 from benchmarks.drivers.claude import Claude
 from benchmarks.drivers.codex import Codex
 from benchmarks.drivers.gemini import Gemini
@@ -37,7 +40,10 @@ from tests.upstreams.running import Upstream, upstream
 DRIVERS: tuple[type[Driver], ...] = (Claude, Codex, Gemini)
 RESULTS = Path(".cache/benchmarks")
 OVERHEAD_MS_MAX, FIRST_TOKEN_MS_MAX, CANCELLED_MS_MAX = 10.0, 5.0, 100.0
-WAYS = ("cold", "one command per request", "bare", "gateway")
+APART = ("cold", "one command per request")
+APART_EVERY = 4  # rounds: each starts a program, and takes as long as many pairs
+CROWDS = 3
+SETTLED_S_MAX, QUIET_S_MAX = 15.0, 0.03  # a worker that waits takes next to nothing in a fifth of a second
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -64,7 +70,8 @@ def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
             for login in driver.logins:
                 if not only or driver.name in only:
                     console.print(f"  {driver.name}, {login} ...", style="dim")
-                    figures += measured(driver, login, work / driver.name / login.replace(" ", "-"), requests, fsync_ms)
+                    figures += measured(driver, login, work / driver.name / login.replace(" ", "-"), requests)
+                    console.print(f"    load {os.getloadavg()[0]:.1f}", style="dim", highlight=False)
     finally:
         shutil.rmtree(work)
     shown(figures, console)
@@ -73,7 +80,7 @@ def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
     console.print(f"Written to {path}", style="dim")
 
 
-def measured(driver: Driver, login: str, home: Path, requests: int, fsync_ms: float) -> list[Figure]:
+def measured(driver: Driver, login: str, home: Path, requests: int) -> list[Figure]:
     """All figures of one provider with one kind of login."""
     (home / "gateway").mkdir(parents=True)
     certificates = ("--certificates", str(home)) if driver.certificates else ()
@@ -90,25 +97,34 @@ def measured(driver: Driver, login: str, home: Path, requests: int, fsync_ms: fl
             time.sleep(3 * driver.settle_s)
             memory = _memory_mb(gateway)
 
-            def through_gateway(text: str) -> Shot:
-                time.sleep(driver.settle_s)
-                return _asked(gateway, driver, text)
+            def rested(ask: Ask) -> Ask:
+                """What the gateway does after an answer is to slow neither side of a pair."""
 
-            ways: dict[str, Callable[[str], Shot]] = {
+                def asked(text: str) -> Shot:
+                    _settled(driver, gateway)
+                    return ask(text)
+
+                return asked
+
+            ways: dict[str, Ask] = {
                 "cold": lambda text: driver.cold(home, login, api, text),
                 "one command per request": lambda text: driver.one_shot(home, login, api, text),
-                "bare": bare,
-                "gateway": through_gateway,
+                "bare": rested(bare),
+                "gateway": rested(lambda text: _asked(gateway, driver, text)),
             }
             timings: dict[str, list[Timing]] = {way: [] for way in ways}
+            fsyncs: list[float] = []
             for number in range(requests):
-                for way, ask in ways.items():
-                    timings[way].append(_timed(driver, api, ask, f"Say hello, {way} {number}."))
+                pair = ("bare", "gateway") if number % 2 else ("gateway", "bare")
+                for way in (APART if number % APART_EVERY == 0 else ()) + pair:
+                    timings[way].append(_timed(driver, api, ways[way], f"Say hello, {way} {number}."))
+                fsyncs.append(raw.fsync(home, 5)[0] * 1000)
             cancelled = [_cancelled(driver, gateway, api, number) for number in range(requests)]
-    return _figures(f"{driver.name}, {login}", timings, cancelled, memory, fsync_ms)
+            mixed_up = _mixed_up(driver, gateway, api)
+    return _figures(f"{driver.name}, {login}", timings, cancelled, memory, statistics.median(fsyncs)) + mixed_up
 
 
-def _timed(driver: Driver, api: Upstream, ask: Callable[[str], Shot], text: str) -> Timing:
+def _timed(driver: Driver, api: Upstream, ask: Ask, text: str) -> Timing:
     api.reset()
     shot = ask(text)
     seen = next(seen for seen in api.log() if driver.is_model_call(seen) and text in seen["body"])
@@ -118,27 +134,18 @@ def _timed(driver: Driver, api: Upstream, ask: Callable[[str], Shot], text: str)
 def _figures(
     subject: str, timings: dict[str, list[Timing]], cancelled: list[float], memory: float, fsync_ms: float
 ) -> list[Figure]:
-    arrived = {way: [timing.to_upstream_ms for timing in timings[way]] for way in WAYS}
-    heard = {way: statistics.median(timing.to_reader_ms for timing in timings[way]) for way in ("bare", "gateway")}
-    bare = statistics.median(arrived["bare"])
-    limit = bare + OVERHEAD_MS_MAX + fsync_ms
-    first_token = at_most(
-        subject,
-        "vendor's first byte to the reader, p50",
-        "ms",
-        [heard["gateway"]],
-        heard["bare"] + FIRST_TOKEN_MS_MAX,
-        beside=("bare", heard["bare"]),
-    )
+    arrived = {way: [timing.to_upstream_ms for timing in timed] for way, timed in timings.items()}
+    heard = {way: [timing.to_reader_ms for timing in timed] for way, timed in timings.items()}
+    added = [ours - bare for ours, bare in zip(arrived["gateway"], arrived["bare"], strict=True)]
+    held_back = [ours - bare for ours, bare in zip(heard["gateway"], heard["bare"], strict=True)]
+    limit = round(OVERHEAD_MS_MAX + fsync_ms, 1)
     return [
-        at_most(
-            subject, "request to the vendor, p50", "ms", arrived["gateway"], round(limit, 1), beside=("bare", bare)
-        ),
-        first_token,
+        at_most(subject, "added on the way to the vendor, p50 of pairs", "ms", added, limit),
+        at_most(subject, "added on the way of the first token, p50 of pairs", "ms", held_back, FIRST_TOKEN_MS_MAX),
         at_most(subject, "cancelled to closed upstream, p99", "ms", [spread(cancelled)[1]], CANCELLED_MS_MAX),
         *(
-            Figure(subject, f"request to the vendor, {way}, p50", "ms", statistics.median(arrived[way]))
-            for way in ("cold", "one command per request")
+            Figure(subject, f"request to the vendor, {way}, p50", "ms", statistics.median(times))
+            for way, times in arrived.items()
         ),
         Figure(subject, "memory of gateway and warm workers (PSS)", "MB", memory),
     ]
@@ -176,6 +183,26 @@ def _asked(gateway: GatewayProcess, driver: Driver, text: str) -> Shot:
     return Shot(before, heard)
 
 
+def _mixed_up(driver: Driver, gateway: GatewayProcess, api: Upstream) -> list[Figure]:
+    """How many of many requests at one time were answered with anything but their own words, in a few rounds."""
+    if not driver.at_once:
+        return []
+
+    def wrong(number: int) -> bool:
+        words = f"These are the words of number {number}, {number * number}."
+        with _streaming(gateway, driver, words) as (_, response, _connection):
+            heard = b"".join(response).split(b"data: ")
+        pieces = [json.loads(line)["choices"] for line in heard if line.startswith(b"{")]
+        return "".join(piece[0]["delta"].get("content", "") for piece in pieces if piece).strip() != words
+
+    api.reset()
+    api.control(**driver.echo)
+    with ThreadPoolExecutor(driver.at_once) as crowd:
+        mixed = sum(crowd.map(wrong, range(CROWDS * driver.at_once)))
+    name = f"answers mixed up, {CROWDS} x {driver.at_once} at one time"
+    return [at_most(f"{driver.name}, {driver.at_once} at once", name, "", [mixed], 0)]
+
+
 def _first_words(response: http.client.HTTPResponse) -> None:
     for line in response:
         if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
@@ -185,7 +212,7 @@ def _first_words(response: http.client.HTTPResponse) -> None:
 
 def _cancelled(driver: Driver, gateway: GatewayProcess, api: Upstream, number: int) -> float:
     """How many ms after a client has gone its request to the vendor is closed."""
-    time.sleep(driver.settle_s)
+    _settled(driver, gateway)
     api.reset()
     api.control(**driver.stall)
     with _streaming(gateway, driver, f"Stall, please, {number}.") as (_, response, connection):
@@ -200,6 +227,29 @@ def _cancelled(driver: Driver, gateway: GatewayProcess, api: Upstream, number: i
             return float(calls[-1]["closed_ns"] - left) / 1e6
         time.sleep(0.02)
     raise RuntimeError("a client left, and its request to the vendor went on for 20 s")
+
+
+def _settled(driver: Driver, gateway: GatewayProcess) -> None:
+    """Leaves the gateway alone until the workers that follow those it has used up have started: on a busy machine that takes
+    many times as long as on an idle one, and a request meanwhile would be measured against them."""
+    time.sleep(driver.settle_s)
+    end, before = time.monotonic() + SETTLED_S_MAX, _busy_s(gateway)
+    while time.monotonic() < end:
+        time.sleep(0.2)
+        now = _busy_s(gateway)
+        if now - before <= QUIET_S_MAX:
+            return
+        before = now
+
+
+def _busy_s(gateway: GatewayProcess) -> float:
+    """How many seconds of a processor all that the gateway has started, and that still runs, has taken."""
+    ticks = 0
+    for pid in descendants(gateway.process.pid):
+        with suppress(OSError):  # it has ended meanwhile
+            user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(gateway: GatewayProcess) -> float:

@@ -28,6 +28,8 @@ class Figure(msgspec.Struct, frozen=True):
     ratio: float | None = None
     wanted: str = ""
     met: bool | None = None
+    missed_by: float = 0.0
+    """how far the ratio, or the figure, is from what is wanted; 0 when that is reached"""
 
 
 def compared(
@@ -46,7 +48,9 @@ def compared(
     met = None if at_least is None else ratio >= at_least
     if at_least is not None:
         wanted = wanted or f"at least {at_least:.2f} of it"
-    return Figure(subject, name, unit, statistics.median(ours), statistics.median(theirs), against, ratio, wanted, met)
+    missed_by = 0.0 if at_least is None else max(0.0, at_least - ratio)
+    middle = statistics.median(ours), statistics.median(theirs)
+    return Figure(subject, name, unit, *middle, against, ratio, wanted, met, missed_by)
 
 
 def at_most(
@@ -56,7 +60,8 @@ def at_most(
     value = statistics.median(ours)
     against, theirs = beside or ("", None)
     ratio = value / theirs if theirs else None
-    return Figure(subject, name, unit, value, theirs, against, ratio, f"at most {limit:g} {unit}", value <= limit)
+    wanted = f"at most {limit:g} {unit}"
+    return Figure(subject, name, unit, value, theirs, against, ratio, wanted, value <= limit, max(0.0, value - limit))
 
 
 def shown(figures: Sequence[Figure], console: Console) -> None:
@@ -74,7 +79,7 @@ def shown(figures: Sequence[Figure], console: Console) -> None:
             f"{_number(each.theirs)} {each.against}" if each.theirs is not None else "",
             f"{each.ratio:.2f}" if each.ratio is not None else "",
             each.wanted,
-            {None: "", True: "yes", False: "NO"}[each.met],
+            {None: "", True: "reached", False: f"missed by {_number(each.missed_by)}"}[each.met],
         )
         before = each.subject
     console.print(table)

@@ -29,9 +29,13 @@ class Driver(Protocol):
     """as clients of the gateway name it"""
     logins: tuple[str, ...]
     settle_s: float
-    """how long the gateway is left alone after an answer, so that it has warm workers again"""
+    """how long at least the gateway is left alone after an answer, so that it has warm workers again"""
     certificates: bool
     """whether the stand-in has to be an HTTPS proxy too"""
+    at_once: int
+    """how many requests at one time the gateway is to answer without mixing them up; 0: that is not tried"""
+    echo: dict[str, Any]
+    """what the stand-in is told so that it answers with the words of the request"""
     stall: dict[str, Any]
     """what the stand-in is told so that it begins an answer and then says nothing more"""
 

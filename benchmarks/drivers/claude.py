@@ -25,6 +25,8 @@ class Claude:
 
     name, stand_in, model, logins, settle_s = "claude", "anthropic", "claude-sonnet-4", ("token", "login file"), 1.5
     certificates = False
+    at_once = 0
+    echo: ClassVar = {"mode": "echo"}
     stall: ClassVar = {"mode": "stall"}
 
     def prepare(self, home: Path, login: str, api: Upstream) -> dict[str, str]:

@@ -31,6 +31,8 @@ class Codex:
 
     name, stand_in, model, logins, settle_s = "codex", "openai", "gpt-5.2-codex", ("login file", "API key"), 0.2
     certificates = False
+    at_once = 16
+    echo: ClassVar = {"echo": True}
     stall: ClassVar = {"deltas": ["one ", "two ", "three"], "end": "stall"}
 
     def prepare(self, home: Path, login: str, api: Upstream) -> dict[str, str]:

@@ -29,6 +29,8 @@ class Gemini:
 
     name, stand_in, model, settle_s = "gemini", "gemini", "gemini-3-flash-preview", 1.0
     logins, certificates = ("API key", "login file"), True
+    at_once = 4
+    echo: ClassVar = {}
     stall: ClassVar = {"text": "one two three", "pieces": 3, "pause_ms": 60_000}
 
     def prepare(self, home: Path, login: str, api: Upstream) -> dict[str, str]:

@@ -7,6 +7,7 @@ gateway (PR_SET_PDEATHSIG on Linux). Arguments are constant templates: nothing o
 
 import ctypes
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -169,6 +170,18 @@ class Process:
                     Kind.CRASHED, "The provider's program closed its input.", evidence="process.stdin_closed"
                 ) from None
 
+    def send_now(self, line: bytes) -> bool:
+        """Writes `line` and a newline at once, without giving way to any other task. False: nothing of it was written, because
+        the line is long, another one is being written, the pipe is full, or nobody reads it any more."""
+        whole = line + b"\n"
+        if len(whole) > select.PIPE_BUF or self._sending.locked():  # a pipe takes so much as a whole or not at all
+            return False
+        try:
+            os.write(self._stdin.fileno(), whole)
+        except OSError:
+            return False
+        return True
+
     async def close_stdin(self) -> None:
         """Tells the process that no more input will come."""
         await self._stdin.aclose()
@@ -185,15 +198,23 @@ class Process:
             if len(self._buffer) > self._limits.line_bytes_max:
                 raise LineTooLong
             searched = len(self._buffer)
-            try:
-                data = await self._stdout.receive_some(READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
+            data = await self._more()
             if not data:
                 rest = bytes(self._buffer)
                 self._buffer.clear()
                 return rest or None
             self._buffer += data
+
+    async def _more(self) -> bytes:
+        """More of stdout, b"" at its end: read as soon as it is there (`receive_some` of the stream lets other tasks go first)."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._stdout.fileno())
+                return os.read(self._stdout.fileno(), READ_BYTES)
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError, trio.ClosedResourceError):  # closed, by us or by the program
+                return b""
 
     async def wait(self) -> int:
         """Waits for the end and returns the exit status."""

@@ -10,7 +10,9 @@ from llmux.failures import Kind
 from llmux.prompts import Prompt, user
 from llmux.providers.adapter import Call
 from llmux.providers.codex import home
+from llmux.providers.codex.connection import Connection
 from llmux.providers.codex.roots import COUNT
+from llmux.providers.process import Process
 from tests.providers.codex_rig import Fixture, misbehaving, until
 from tests.providers.hearing import Heard
 
@@ -196,6 +198,30 @@ async def test_a_turn_that_called_a_tool_nobody_offered_is_interrupted_before_th
         assert codex.methods().count("turn/interrupt") == 1
         await until(codex, idle=1, busy=0)
         assert codex.adapter._keeper._current.connection._pending == {}
+
+
+async def test_the_interrupt_is_written_while_the_sign_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task runs in between: Codex's own next call is only a moment away."""
+    taken, written = Connection._take, Process.send_now
+    reading: list[str] = []
+    during: list[bool] = []
+
+    def take(self: Connection, line: bytes) -> None:
+        reading.append(json.loads(line).get("method", ""))
+        taken(self, line)
+        reading.pop()
+
+    def send_now(self: Process, line: bytes) -> bool:
+        done = written(self, line)
+        if json.loads(line).get("method") == "turn/interrupt":
+            during.append(done and reading == ["thread/tokenUsage/updated"])
+        return done
+
+    monkeypatch.setattr(Connection, "_take", take)
+    monkeypatch.setattr(Process, "send_now", send_now)
+    async with misbehaving(tmp_path, "calls-a-tool") as codex:
+        await codex.fails()
+    assert during == [True]
 
 
 async def test_a_wordless_end_that_was_no_tool_call_keeps_its_own_reason(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Chunk, Finish, ReasoningDelta, TextDelta, Usage, answer_of
-from llmux.providers.codex.turn import Turn
+from llmux.providers.codex.turn import Turn, Wordless
 
 RECORDINGS = Path(__file__).parent / "recordings/codex"
 TEXT = "ECHO<Say hello.> tok0 tok1 tok2 tok3 tok4 tok5 tok6 tok7 ✓end"
@@ -66,6 +66,30 @@ def test_a_second_answer_of_the_model_does_not_reach_anybody() -> None:
         play("tool-hallucinated", turn := Turn("m"))
     assert caught.value.chunks == []  # type: ignore[attr-defined]
     assert not turn.over
+
+
+USED = {"total": {"inputTokens": 5, "outputTokens": 4}}
+SPEECH = [("item/started", {"item": {"type": "agentMessage"}}), ("item/agentMessage/delta", {"delta": "x"})]
+
+
+def test_a_model_that_ends_without_a_message_is_interrupted_at_the_very_sign_and_once() -> None:
+    turns: list[str] = []
+    hears = Wordless(turns.append)
+    hears("item/started", {"item": {"type": "reasoning"}})
+    hears("thread/tokenUsage/updated", {"turnId": "u1", "tokenUsage": {"total": {"inputTokens": 5, "outputTokens": 0}}})
+    assert turns == [], "an estimate before the answer is no end"
+    for _ in range(2):
+        hears("thread/tokenUsage/updated", {"turnId": "u1", "tokenUsage": USED})
+        assert turns == ["u1"]
+
+
+@pytest.mark.parametrize("sign", SPEECH)
+def test_a_model_that_speaks_is_not_interrupted(sign: tuple[str, dict[str, Any]]) -> None:
+    turns: list[str] = []
+    hears = Wordless(turns.append)
+    hears(*sign)
+    hears("thread/tokenUsage/updated", {"turnId": "u1", "tokenUsage": USED})
+    assert turns == []
 
 
 def test_a_retry_before_any_text_is_no_failure() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from llmux.config import Limits
 from llmux.failures import Kind, ProviderFailure
@@ -152,6 +153,28 @@ async def test_writing_to_a_process_that_has_ended_is_a_crash(tmp_path):
         with pytest.raises(ProviderFailure) as caught:
             await process.send(b"x" * 1_000_000)
     assert caught.value.kind is Kind.CRASHED
+
+
+async def test_a_short_line_is_written_at_once_and_nothing_of_any_other(tmp_path):
+    async with running(program("import time; time.sleep(60)"), env=ENV, cwd=tmp_path, limits=LIMITS) as process:
+        assert not process.send_now(b"x" * 5_000), "a pipe may take only a part of it"
+        lines = 0
+        while process.send_now(b"x" * 999):
+            lines += 1
+        assert lines > 1, "until the pipe is full"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(process.send, b"x" * 100_000)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not process.send_now(b""), "it would stand in the middle of the other"
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_line_said_at_once_is_whole(tmp_path):
+    async with running(program(LOYAL), env=ENV, cwd=tmp_path, limits=LIMITS) as process:
+        assert process.send_now(b"abc")
+        assert await process.line() == b"cba"
+        await process.close_stdin()
+        assert not process.send_now(b"nobody reads it")
 
 
 async def test_a_program_that_cannot_be_started_is_unavailable(tmp_path):

@@ -1,7 +1,8 @@
 """JSON-RPC with a running `codex app-server`: one JSON object per line, requests of both sides, notifications per thread.
 
-Requests are written by one task of the connection itself, so that a caller that is cancelled never leaves half a line behind,
-and every notification goes to the inbox of its thread. When the process ends, everybody who waits learns it.
+A line is written in the moment in which it is said when the pipe takes it whole; else by one task of the connection itself, so
+that a caller that is cancelled never leaves half a line behind. Every notification goes to the inbox of its thread. When the
+process ends, everybody who waits learns it.
 """
 
 import json
@@ -24,6 +25,7 @@ TO_EVERYBODY = frozenset({"account/rateLimits/updated"})  # notifications that c
 
 Answerer = Callable[[str, Any], Any]
 """Answers a request of the server: `(method, params) -> result`, or raises LookupError when LLMux has no answer to it."""
+Watch = Callable[[str, dict[str, Any]], None]
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -67,15 +69,21 @@ class Reply:
 
 
 class Inbox:
-    """The notifications of one thread, in order, bounded in bytes. They wait as lines: read, they would take several times as much."""
+    """The notifications of one thread, in order, bounded in bytes. `watch` hears each in the moment in which it is read.
+
+    They wait as lines: read, they would take several times as much.
+    """
 
     def __init__(self, bytes_max: int) -> None:
+        self.watch: Watch | None = None
         self._send, self._receive = trio.open_memory_channel[bytes | ProviderFailure](inf)
         self._bytes, self._bytes_max = 0, bytes_max
 
-    def put(self, line: bytes) -> None:
+    def put(self, method: str, params: dict[str, Any], line: bytes) -> None:
         if self._bytes > self._bytes_max:
             return
+        if self.watch is not None:
+            self.watch(method, params)
         self._bytes += len(line)
         if self._bytes > self._bytes_max:  # the answer is lost, and so is what still waits here
             with suppress(trio.WouldBlock):
@@ -104,6 +112,8 @@ class Connection:
     def __init__(self, process: Process, limits: Limits, answerer: Answerer) -> None:
         self._process, self._limits, self._answerer = process, limits, answerer
         self._outgoing, self._lines = trio.open_memory_channel[bytes](OUTGOING_MAX)
+        self._unwritten = 0
+        """lines on their way through that channel: whatever is said meanwhile comes after them"""
         self._pending: dict[int, Reply] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._last_id = 0
@@ -124,7 +134,7 @@ class Connection:
         return self._process.memory_bytes
 
     def request(self, method: str, params: dict[str, Any]) -> Reply:
-        """Asks for something; the line is written soon. Never raises: what goes wrong stands in the Reply."""
+        """Asks for something; the line is written at once or soon. Never raises: what goes wrong stands in the Reply."""
         reply = Reply(self._limits.call_ms_max)
         self._last_id += 1
         self._pending[self._last_id] = reply
@@ -175,6 +185,7 @@ class Connection:
         try:
             async for line in self._lines:
                 await self._process.send(line)
+                self._unwritten -= 1
         except ProviderFailure as failure:
             self.end(failure)
 
@@ -187,8 +198,12 @@ class Connection:
         self.end(ProviderFailure(Kind.CRASHED, "Codex ended in the middle of its work.", evidence="codex.ended"))
 
     def _write(self, message: dict[str, Any]) -> None:
+        line = encode(message)
+        if self._unwritten == 0 and self._process.send_now(line):
+            return
         try:
-            self._outgoing.send_nowait(encode(message))
+            self._outgoing.send_nowait(line)
+            self._unwritten += 1
         except trio.WouldBlock:
             self.end(garbled("codex.outgoing_full", "Codex no longer reads what it is told."))
 
@@ -207,7 +222,7 @@ class Connection:
             self._write({"id": message["id"], **self._answer(method, params)})
         elif isinstance(params, dict):
             for inbox in self._meant(method, params):
-                inbox.put(line)
+                inbox.put(method, params, line)
 
     def _settle(self, message: dict[str, Any]) -> None:
         number = message.get("id")

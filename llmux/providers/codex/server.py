@@ -49,7 +49,6 @@ class Thread:
         self._connection, self._start = connection, start
         self._id = ""
         self._turn: Reply | None = None
-        self._turn_id = ""
 
     @property
     def running(self) -> bool:
@@ -67,11 +66,11 @@ class Thread:
 
     async def start_turn(self, params: dict[str, Any]) -> None:
         self._turn = self._connection.request("turn/start", {"threadId": self._id, **params})
-        self._turn_id = await self._turn.result("turn", "id")
+        await self._turn.result("turn", "id")
 
-    def interrupt(self) -> None:
+    def interrupt(self, turn_id: str) -> None:
         """Asks the turn to end soon, and does not wait for it: its `turn/completed` comes all the same."""
-        self._connection.request("turn/interrupt", {"threadId": self._id, "turnId": self._turn_id})
+        self._connection.request("turn/interrupt", {"threadId": self._id, "turnId": turn_id})
 
     def turn_over(self) -> None:
         self._turn = None

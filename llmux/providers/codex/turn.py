@@ -1,6 +1,6 @@
 """One answer: the notifications of one turn in, canonical chunks out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Re
     async with server.thread(request) as thread:
         await thread.call("thread/inject_items", {"items": request.items})
         turn = Turn(thread.model, request.ignored)
+        thread.inbox.watch = Wordless(thread.interrupt)
         await thread.start_turn(request.turn)
         try:
             await _read(turn, thread, emit)
@@ -48,14 +49,31 @@ async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Re
 
 
 async def _read(turn: "Turn", thread: Thread, emit: Emit) -> None:
-    interrupted = False
     while not turn.over:
         method, params = await thread.inbox.get()
         for chunk in turn.take(method, params):
             await emit(chunk)
-        if turn.speechless and not interrupted:
-            interrupted = True
-            thread.interrupt()
+
+
+class Wordless:
+    """Interrupts a turn whose model has ended without a message: if it called a tool, Codex is about to ask it again.
+
+    It hears each notification as it is read: Codex, which has nothing to wait for either, asks within a few milliseconds.
+    """
+
+    def __init__(self, interrupt: Callable[[str], None]) -> None:
+        self._interrupt = interrupt
+        self._over = False
+
+    def __call__(self, method: str, params: dict[str, Any]) -> None:
+        if self._over:
+            return
+        if method == "thread/tokenUsage/updated":
+            if _usage(params.get("tokenUsage")) is not None:
+                self._over = True
+                self._interrupt(_text(params.get("turnId")))
+        elif method == "item/agentMessage/delta" or (method == "item/started" and _kind(params) == "agentMessage"):
+            self._over = True  # the model speaks
 
 
 class Turn:
@@ -80,9 +98,9 @@ class Turn:
                 if self._thought:  # parts of a summary are paragraphs
                     yield ReasoningDelta("\n\n")
             case "item/started":
-                self._started(params.get("item"))
+                self._started(_kind(params))
             case "thread/tokenUsage/updated":
-                self._used(params.get("tokenUsage"))
+                self._usage = _usage(params.get("tokenUsage")) or self._usage
             case "account/rateLimits/updated":
                 self._limited(params.get("rateLimits"))
             case "model/rerouted":
@@ -92,11 +110,6 @@ class Turn:
                     raise garbled("codex.retry_after_text", "The answer of Codex broke off and would be repeated.")
             case "turn/completed":
                 yield from self._completed(params.get("turn"))
-
-    @property
-    def speechless(self) -> bool:
-        """Whether the model has ended without a message: if it called a tool, Codex is about to ask it again."""
-        return not self.over and self._usage is not None and not self._began
 
     def windows(self) -> Iterator[QuotaWindow]:
         """The quota windows that were told during this turn."""
@@ -112,8 +125,7 @@ class Turn:
             self._thought |= kind is ReasoningDelta
             yield kind(text)
 
-    def _started(self, item: Any) -> None:
-        kind = _text(item.get("type")) if isinstance(item, dict) else ""
+    def _started(self, kind: str) -> None:
         if kind == "contextCompaction":
             raise ProviderFailure(
                 Kind.CONTEXT_TOO_LONG,
@@ -130,22 +142,6 @@ class Turn:
         """The model's message ended, and another begins: it called a tool that nobody offered, and Codex asked it again."""
         if self._usage is not None:
             raise _second_call()
-
-    def _used(self, told: Any) -> None:
-        """The thread is fresh, so its total is this turn's. (`last` is all zeros when the model was cut at its limit.)"""
-        total = told.get("total") if isinstance(told, dict) else None
-        try:
-            usage = msgspec.convert(total, _Breakdown)
-        except msgspec.ValidationError:
-            return
-        if usage.outputTokens > 0:  # before the answer it would be an estimate
-            self._usage = Usage(
-                input_tokens=usage.inputTokens,
-                output_tokens=usage.outputTokens,
-                cached_input_tokens=usage.cachedInputTokens,
-                cache_write_input_tokens=usage.cacheWriteInputTokens,
-                reasoning_tokens=usage.reasoningOutputTokens,
-            )
 
     def _limited(self, snapshot: Any) -> None:
         if isinstance(snapshot, dict):
@@ -194,6 +190,30 @@ class _Breakdown(msgspec.Struct, frozen=True):
     cachedInputTokens: int = 0
     cacheWriteInputTokens: int = 0
     reasoningOutputTokens: int = 0
+
+
+def _usage(told: Any) -> Usage | None:
+    """The thread is fresh, so its total is this turn's. (`last` is all zeros when the model was cut at its limit.)"""
+    total = told.get("total") if isinstance(told, dict) else None
+    try:
+        usage = msgspec.convert(total, _Breakdown)
+    except msgspec.ValidationError:
+        return None
+    if usage.outputTokens <= 0:  # before the answer it would be an estimate
+        return None
+    return Usage(
+        input_tokens=usage.inputTokens,
+        output_tokens=usage.outputTokens,
+        cached_input_tokens=usage.cachedInputTokens,
+        cache_write_input_tokens=usage.cacheWriteInputTokens,
+        reasoning_tokens=usage.reasoningOutputTokens,
+    )
+
+
+def _kind(params: dict[str, Any]) -> str:
+    """What the item of a notification is."""
+    item = params.get("item")
+    return _text(item.get("type")) if isinstance(item, dict) else ""
 
 
 def _second_call() -> ProviderFailure:
