@@ -12,6 +12,7 @@ import msgspec
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
 from llmux.http.images import image_in
+from llmux.http.turns import join
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult, user
 
 
@@ -62,7 +63,7 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
         if message.role in ("system", "developer"):
             system += _texts(message, where)
         elif message.role in ("user", "assistant", "tool"):
-            _join(turns, _turn(message, where))
+            join(turns, _turn(message, where))
         else:
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
@@ -91,21 +92,6 @@ def _turn(message: ChatMessage, where: str) -> Message:
         calls = (ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
         return Message("assistant", (*said, *calls))
     return Message("user", tuple(_parts(message, where)))
-
-
-def _join(turns: list[Message], turn: Message) -> None:
-    """Adds a turn; one of the same role as the last continues it, a new paragraph where text meets text."""
-    if not turn.parts:
-        return
-    if not turns or turns[-1].role != turn.role:
-        turns.append(turn)
-        return
-    before, last, first = turns[-1].parts[:-1], turns[-1].parts[-1], turn.parts[0]
-    if isinstance(last, Text) and isinstance(first, Text):
-        parts = (*before, Text(f"{last.text}\n\n{first.text}"), *turn.parts[1:])
-    else:
-        parts = (*before, last, *turn.parts)
-    turns[-1] = Message(turn.role, parts)
 
 
 def _parts(message: ChatMessage, where: str) -> Iterable[Part]:
