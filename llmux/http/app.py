@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
-from llmux.http import admin, archive, content, health, log, manage, native, openai
+from llmux.http import admin, anthropic, archive, content, health, log, manage, native, openai
 from llmux.http.access import Door
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
@@ -16,7 +16,7 @@ from llmux.logs import report
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, health, manage, admin, log, content, archive)
+DIALECTS = (native, openai, anthropic, health, manage, admin, log, content, archive)
 """Each of these modules has `register(door, system)`."""
 
 
@@ -38,7 +38,8 @@ def make_app(system: "System") -> QuartTrio:
         PROVIDE_AUTOMATIC_OPTIONS=False,
         PROPAGATE_EXCEPTIONS=False,
     )
-    door = Door(app, system, unrouted=(("/v1/", openai.error_body), ("", native.error_body)))
+    unrouted = (("/v1/messages", anthropic.error_body), ("/v1/", openai.error_body), ("", native.error_body))
+    door = Door(app, system, unrouted)
     for dialect in DIALECTS:
         dialect.register(door, system)
 
@@ -67,6 +68,8 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
 
 async def _sealed(response: Response) -> Response:
     """What every response has."""
-    response.headers["x-request-id"] = current().id
+    response.headers["x-request-id"] = response.headers["request-id"] = (
+        current().id
+    )  # Anthropic's clients read the latter
     response.headers["x-content-type-options"] = "nosniff"
     return response
