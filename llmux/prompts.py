@@ -163,13 +163,15 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """The last chunk of every good answer: exactly one, and nothing after it.
 
     `model` is the model that really answered, as the provider names it ("" where it does not say);
-    `ignored` names the wishes of the prompt that this provider could not carry out.
+    `ignored` names the wishes of the prompt that this provider could not carry out; `stop_sequence` is the one of the prompt
+    that ended the answer ("" where none did, or the provider does not say).
     """
 
     reason: FinishReason
     usage: Usage
     model: str = ""
     ignored: tuple[str, ...] = ()
+    stop_sequence: str = ""
 
 
 Chunk = TextDelta | ReasoningDelta | ToolCallDelta | Vectors | Finish

@@ -9,7 +9,7 @@ import llmux
 
 ROOT = Path(llmux.__file__).parent
 LAYER = {
-    "clock": 0, "config": 0, "events": 0, "failures": 0, "metrics": 0, "prompts": 0, "logs": 0,
+    "clock": 0, "config": 0, "events": 0, "failures": 0, "images": 0, "metrics": 0, "prompts": 0, "logs": 0,
     "eventstore": 1, "providers": 1, "migrations": 1,
     "actors": 2,
     "http": 3,

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -94,6 +94,7 @@ class Door:
     def __init__(self, app: QuartTrio, system: "System", unrouted: tuple[tuple[str, ErrorBody], ...]):
         self._app, self._system, self._unrouted = app, system, unrouted
         self.routes: dict[str, Access] = {}
+        self._variants: dict[str, tuple[str, ErrorBody]] = {}
         app.before_request(self._admit)
 
     def route(
@@ -110,8 +111,21 @@ class Door:
         self.routes[endpoint] = Access(caller, errors, operation)
         self._app.add_url_rule(rule, endpoint, handler, methods=[method], provide_automatic_options=False)
 
+    def variant(self, header: str, endpoint: str, handler: Handler, errors: ErrorBody) -> None:
+        """Has requests to `endpoint`, which is registered, served in another dialect when they carry `header`."""
+        usual = cast("Handler", self._app.view_functions[endpoint])
+
+        async def either(**values: str) -> Response:
+            return await (handler if header in request.headers else usual)(**values)
+
+        self._app.view_functions[endpoint] = either
+        self._variants[endpoint] = (header, errors)
+
     def errors(self, endpoint: str | None, path: str) -> ErrorBody:
         """How the dialect that the caller speaks writes errors. `endpoint` is None for a wrong path or method."""
+        header, errors = self._variants.get(endpoint or "", ("", None))
+        if errors is not None and header in request.headers:
+            return errors
         for known, access in self.routes.items():
             if known == endpoint or (endpoint is None and known.partition(" ")[2] == path):
                 return access.errors

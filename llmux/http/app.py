@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
-from llmux.http import admin, archive, content, health, log, manage, native, ollama, openai, resuming
+from llmux.http import admin, anthropic, archive, content, health, log, manage, native, ollama, openai, resuming
 from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
@@ -17,7 +17,7 @@ from llmux.logs import report
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, ollama, resuming, health, manage, admin, log, content, archive)
+DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive)
 """Each of these modules has `register(door, system)`."""
 
 
@@ -39,7 +39,8 @@ def make_app(system: "System") -> QuartTrio:
         PROVIDE_AUTOMATIC_OPTIONS=False,
         PROPAGATE_EXCEPTIONS=False,
     )
-    door = Door(app, system, unrouted=(("/v1/", openai.error_body), ("", native.error_body)))
+    unrouted = (("/v1/messages", anthropic.error_body), ("/v1/", openai.error_body), ("", native.error_body))
+    door = Door(app, system, unrouted)
     for dialect in DIALECTS:
         dialect.register(door, system)
 
@@ -70,6 +71,7 @@ async def _sealed(response: Response) -> Response:
     """What every response has."""
     exchange = current()
     response.headers["x-request-id"] = exchange.id
+    response.headers["request-id"] = exchange.id  # as Anthropic's clients read it
     if has_body(request.method, request.headers) and not exchange.body_read:
         response.headers["connection"] = "close"  # it ends anyway, and a client that is not told uses it again
     response.headers["x-content-type-options"] = "nosniff"

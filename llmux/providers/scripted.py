@@ -192,7 +192,7 @@ class ScriptedAdapter:
         if script.used is not None:
             report(self._window(script, script.used))
         await trio.sleep(script.delay / 1000)
-        words, reason = _within(text, script, call.prompt)
+        words, reason, sequence = _within(text, script, call.prompt)
         for said, piece in enumerate(_pieces(words, script.chunks)):
             if bad and said == script.after:
                 break
@@ -208,7 +208,7 @@ class ScriptedAdapter:
         output = script.tokens if script.tokens is not None else _tokens("".join(words)) + reasoning
         usage = Usage(input_tokens=_prompt_tokens(call.prompt), output_tokens=output, reasoning_tokens=reasoning)
         ignored = self._left_out(None if demo else script, call)
-        await emit(Finish(reason, usage, model=call.upstream_model, ignored=ignored))
+        await emit(Finish(reason, usage, model=call.upstream_model, ignored=ignored, stop_sequence=sequence))
 
     def _is_bad(self, script: Script, call: Call) -> bool:
         """Whether this answer is one of those that end badly."""
@@ -277,20 +277,20 @@ def _text_of(script: Script, prompt: Prompt) -> str:
     return script.say or prompt.messages[-1].text
 
 
-def _within(text: str, script: Script, prompt: Prompt) -> tuple[list[str], FinishReason]:
-    """The words that may be said (each with the blanks after it), and why the answer ends there."""
+def _within(text: str, script: Script, prompt: Prompt) -> tuple[list[str], FinishReason, str]:
+    """The words that may be said (each with the blanks after it), why the answer ends there, and the stop sequence that did it."""
     words = _WORD.findall(text)
     if script.chunks is not None and words and len(words) < script.chunks:
         words[-1] = words[-1].rstrip() + " "
         words = [words[index % len(words)] for index in range(script.chunks)]
     whole = "".join(words)
-    cuts = [whole.index(stop) for stop in prompt.sampling.stop if stop and stop in whole]
-    if cuts:
-        words = _WORD.findall(whole[: min(cuts)])
+    cuts = [(whole.index(stop), stop) for stop in prompt.sampling.stop if stop and stop in whole]
+    cut, sequence = min(cuts, default=(len(whole), ""))
+    words = _WORD.findall(whole[:cut])
     bound = prompt.sampling.max_tokens
     if bound is not None and len(words) > bound:
-        return words[:bound], "length"
-    return words, script.finish
+        return words[:bound], "length", ""
+    return words, script.finish, sequence
 
 
 def _pieces(words: list[str], chunks: int | None) -> list[str]:

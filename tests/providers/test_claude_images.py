@@ -6,10 +6,10 @@ import struct
 import pytest
 
 from llmux.failures import Kind, ProviderFailure
+from llmux.images import size
 from llmux.prompts import Image, Message, Prompt, Text, ToolResult
 from llmux.providers.claude.frames import frames_of
 from llmux.providers.claude.images import IMAGE_BYTES_MAX, arrives_changed
-from llmux.providers.images import size
 
 
 def png(width: int, height: int, length: int = 40) -> bytes:

@@ -100,8 +100,9 @@ def event(kind: str, **fields: Any) -> dict[str, Any]:
     return {"type": "stream_event", "event": {"type": kind, **fields}}
 
 
-def ends(reason: str) -> dict[str, Any]:
-    return event("message_delta", delta={"stop_reason": reason}, usage={"output_tokens": 3})
+def ends(reason: str, sequence: str | None = None) -> dict[str, Any]:
+    delta = {"stop_reason": reason, "stop_sequence": sequence}
+    return event("message_delta", delta=delta, usage={"output_tokens": 3})
 
 
 def text(words: str) -> dict[str, Any]:
@@ -146,8 +147,8 @@ def test_reasoning_alone_is_no_answer_unless_the_limit_cut_it() -> None:
 
 
 def test_an_answer_that_begins_with_the_clients_own_stop_sequence_is_empty_and_good() -> None:
-    steps = read([ends("stop_sequence")])
-    assert (text_of(steps), finish_of(steps).reason) == ("", "stop")
+    steps = read([ends("stop_sequence", "END")])
+    assert (text_of(steps), finish_of(steps).reason, finish_of(steps).stop_sequence) == ("", "stop", "END")
     with pytest.raises(ProviderFailure) as caught:  # nothing is no JSON
         read([ends("stop_sequence")], structured=True)
     assert caught.value.evidence == "claude.empty"

@@ -1,6 +1,7 @@
 """The app-server as a process, and its protocol: what it is told, and what becomes of one that does not follow."""
 
 import errno
+import json
 from pathlib import Path
 
 import pytest

@@ -155,19 +155,21 @@ async def test_a_window_is_reported(adapter):
 
 
 @pytest.mark.parametrize(
-    ("sampling", "text", "reason"),
+    ("sampling", "text", "reason", "sequence"),
     [
-        (Sampling(max_tokens=2), "one two ", "length"),
-        (Sampling(max_tokens=5), "one two three four five", "stop"),
-        (Sampling(stop=("four", "three")), "one two ", "stop"),
-        (Sampling(stop=("two thr",), max_tokens=1), "one ", "stop"),
-        (Sampling(stop=("one",)), "", "stop"),
+        (Sampling(max_tokens=2), "one two ", "length", ""),
+        (Sampling(max_tokens=5), "one two three four five", "stop", ""),
+        (Sampling(stop=("four", "three")), "one two ", "stop", "three"),
+        (Sampling(stop=("four",), max_tokens=1), "one ", "length", ""),
+        (Sampling(stop=("two thr",), max_tokens=1), "one ", "stop", "two thr"),
+        (Sampling(stop=("one",)), "", "stop", "one"),
     ],
 )
-async def test_max_tokens_and_stop_sequences_are_honoured(adapter, sampling, text, reason):
+async def test_max_tokens_and_stop_sequences_are_honoured(adapter, sampling, text, reason, sequence):
     prompt = Prompt((user("one two three four five"),), sampling=sampling)
     heard = await ask(adapter, prompt, "m", "echo")
-    assert (heard.text, heard.answer.finish.reason) == (text, reason)
+    finish = heard.answer.finish
+    assert (heard.text, finish.reason, finish.stop_sequence) == (text, reason, sequence)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import msgspec
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
 from llmux.http.images import image_in
+from llmux.http.turns import join
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult, user
 
 
@@ -134,21 +135,6 @@ def _call(call: Call, where: str) -> ToolCall:
             where, f"Calls of the type '{printable(call.type, 40)}' are not taken; those of functions are."
         )
     return ToolCall(call.id, call.function.name, call.function.arguments)
-
-
-def join(turns: list[Message], turn: Message) -> None:
-    """Adds a turn; one of the same role as the last continues it, a new paragraph where text meets text."""
-    if not turn.parts:
-        return
-    if not turns or turns[-1].role != turn.role:
-        turns.append(turn)
-        return
-    before, last, first = turns[-1].parts[:-1], turns[-1].parts[-1], turn.parts[0]
-    if isinstance(last, Text) and isinstance(first, Text):
-        parts = (*before, Text(f"{last.text}\n\n{first.text}"), *turn.parts[1:])
-    else:
-        parts = (*before, last, *turn.parts)
-    turns[-1] = Message(turn.role, parts)
 
 
 def _parts(message: ChatMessage, where: str) -> Iterable[Part]:

@@ -1,14 +1,11 @@
-"""Token counts under OpenAI's names, and `_meta`: what LLMux adds to OpenAI's answers."""
-
-from typing import TYPE_CHECKING
+"""Token counts under OpenAI's names."""
 
 import msgspec
 
-from llmux.http.exchange import Exchange
-from llmux.prompts import Finish, Usage
+from llmux.http.meta import Meta, meta_of
+from llmux.prompts import Usage
 
-if TYPE_CHECKING:
-    from llmux.actors.request import Request
+__all__ = ["Meta", "TokenUsage", "meta_of", "usage_of"]
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
@@ -34,17 +31,6 @@ class TokenUsage(msgspec.Struct, frozen=True):
     completion_tokens_details: CompletionDetails
 
 
-class Meta(msgspec.Struct, frozen=True):
-    """Who answered and how; `ignored` names the wishes that were not carried out."""
-
-    provider: str
-    attempts: int
-    duration_ms: int
-    request_id: str
-    cached: bool
-    ignored: list[str]
-
-
 def usage_of(usage: Usage) -> TokenUsage:
     """Token counts under OpenAI's names."""
     return TokenUsage(
@@ -53,16 +39,4 @@ def usage_of(usage: Usage) -> TokenUsage:
         total_tokens=usage.total_tokens,
         prompt_tokens_details=PromptDetails(usage.cached_input_tokens, usage.cache_write_input_tokens),
         completion_tokens_details=CompletionDetails(usage.reasoning_tokens),
-    )
-
-
-def meta_of(exchange: Exchange, request: "Request", finish: Finish) -> Meta:
-    """What LLMux tells beside the answer."""
-    return Meta(
-        provider=request.provider,
-        attempts=request.attempts,
-        duration_ms=request.duration_ms,
-        request_id=request.id,
-        cached=request.source == "cache",
-        ignored=exchange.ignored_with(finish),
     )

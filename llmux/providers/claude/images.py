@@ -8,8 +8,8 @@ import binascii
 import struct
 
 from llmux.failures import Kind, ProviderFailure
+from llmux.images import size
 from llmux.prompts import Image
-from llmux.providers.images import size
 
 SIDE_PIXELS_MAX = 2_000
 """a larger side is scaled down to this, and a line of text tells the model so"""

@@ -82,8 +82,9 @@ class Reading:
                 return self._say("{}")  # a tool's input that is empty comes without a delta
             case "message_delta":
                 self._count(event)
-                reason = _mapping(event.get("delta")).get("stop_reason")
-                return self._end(str(reason)) if reason else NOTHING
+                delta = _mapping(event.get("delta"))
+                reason, sequence = delta.get("stop_reason"), delta.get("stop_sequence")
+                return self._end(str(reason), str(sequence or "")) if reason else NOTHING
             case "message_stop":
                 raise signs.failure("not_an_answer")
         return NOTHING
@@ -117,7 +118,7 @@ class Reading:
         self._said = True
         return Step(chunks=(TextDelta(text),))
 
-    def _end(self, stop_reason: str) -> Step:
+    def _end(self, stop_reason: str, sequence: str) -> Step:
         reason = _REASONS.get(stop_reason, "stop")
         chunks: tuple[Chunk, ...] = ()
         withheld = "".join(self._withheld)
@@ -133,7 +134,8 @@ class Reading:
         quiet = stop_reason in ("end_turn", "stop_sequence") or (
             stop_reason == "tool_use" and self._output_block is not None
         )
-        return Step(chunks=chunks, finish=Finish(reason, self._counted(), self._model, self._ignored), quiet=quiet)
+        finish = Finish(reason, self._counted(), self._model, self._ignored, sequence)
+        return Step(chunks=chunks, finish=finish, quiet=quiet)
 
     def _count(self, holder: Line) -> None:
         """The later figure wins: message_delta repeats or completes what message_start said."""

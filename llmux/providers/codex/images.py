@@ -8,8 +8,8 @@ import binascii
 import struct
 
 from llmux.failures import Kind, ProviderFailure
+from llmux.images import size, whole
 from llmux.prompts import Image
-from llmux.providers.images import size, whole
 
 SIDE_PIXELS_MAX = 6_000
 TILE_PIXELS, TILES_MAX = 32, 10_000
