@@ -26,7 +26,7 @@ def refused(model: str, **more: Any) -> dict[str, Any]:
 
 @case
 def chat() -> Any:
-    answer = client.messages.create(model="say=hello+you", temperature=0, **HELLO)
+    answer = client.messages.create(model="say=hello+you", extra_body={"temperature": 0}, **HELLO)
     return {
         "text": answer.content[0].text,  # type: ignore[union-attr]
         "finish": answer.stop_reason,
