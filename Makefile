@@ -35,8 +35,8 @@ test: lint types $(CACHE)/clis.stamp $(CACHE)/ollama.stamp $(CACHE)/clients.stam
 # What `make test` does to the log and to the command-line tools in a minute, at length and with another seed each time; the
 # seed is printed, to try it again.
 TORTURE = LLMUX_TEST_KILLS=1000 LLMUX_TEST_FLIPS=1000 LLMUX_TEST_CUTS=1000 LLMUX_TEST_HISTORIES=10000 LLMUX_TEST_ROOMS=200 \
-	LLMUX_TEST_ROUNDS=20 LLMUX_TEST_ALL_FAULTS=1 LLMUX_TEST_ATTEMPTS=1000 LLMUX_TEST_HOSTILE_PROMPTS=1000
-TORTURED = tests/crash $(wildcard tests/real/test_*_hostile.py tests/*/test_*_life.py tests/*/test_*_lifecycle.py)
+	LLMUX_TEST_ROUNDS=20 LLMUX_TEST_ALL_FAULTS=1 LLMUX_TEST_ATTEMPTS=1000 LLMUX_TEST_HOSTILE_PROMPTS=1000 LLMUX_TEST_EXAMPLES=150
+TORTURED = tests/crash tests/http/test_openapi_promises.py $(wildcard tests/real/test_*_hostile.py tests/*/test_*_life.py tests/*/test_*_lifecycle.py)
 
 torture: $(TEST)/.installed $(CACHE)/clis.stamp ## crashes, damage, faults, hostile prompts, at length (LLMUX_TEST_SEED=... repeats one)
 	@seed=$${LLMUX_TEST_SEED:-$$(date +%s)}; echo "LLMUX_TEST_SEED=$$seed"; \

@@ -7,7 +7,20 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
-from llmux.http import admin, anthropic, archive, content, health, log, manage, native, ollama, openai, resuming
+from llmux.http import (
+    admin,
+    anthropic,
+    archive,
+    content,
+    health,
+    log,
+    manage,
+    native,
+    ollama,
+    openai,
+    openapi,
+    resuming,
+)
 from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
@@ -17,7 +30,7 @@ from llmux.logs import report
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive)
+DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive, openapi)
 """Each of these modules has `register(door, system)`."""
 
 

@@ -6,7 +6,6 @@ A `Problem` never holds a traceback, an internal name or anything of a prompt.
 import math
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -73,7 +72,7 @@ class Problem(msgspec.Struct, frozen=True):
         return headers
 
 
-ErrorBody = Callable[[Problem, str], dict[str, Any]]
+ErrorBody = Callable[[Problem, str], msgspec.Struct]
 """How a dialect writes a problem: (problem, request id) -> what becomes the JSON body."""
 
 

@@ -122,7 +122,7 @@ class Cleared(msgspec.Struct, frozen=True):
 
 
 QUOTAS = Operation("The quotas of all providers", tag="Gateway", answer=Quotas)
-RESET = Operation("End cooldowns by hand", tag="Gateway", body=Which, answer=Reset)
+RESET = Operation("End cooldowns by hand", tag="Gateway", body=Which, body_required=False, answer=Reset)
 CACHE = Operation("The cache", tag="Gateway", answer=CacheStats)
 CLEAR = Operation("Forget all cached answers", tag="Gateway", answer=Cleared)
 

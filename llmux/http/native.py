@@ -19,7 +19,7 @@ from quart import Response
 from llmux.actors.messages import Principal, Wish
 from llmux.actors.verdict import TRIES_MAX
 from llmux.config import Settings
-from llmux.failures import ClientFailure, printable
+from llmux.failures import ClientFailure, Excluded, printable
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded, unsupported
 from llmux.http.errors import Problem
@@ -114,7 +114,7 @@ class Body(msgspec.Struct, frozen=True):
 def asking(summary: str, description: str = "") -> Operation:
     """A route of this dialect that answers prompts."""
     return Operation(
-        summary, tag="LLMux", description=description, body=Body, answer=NativeAnswer, frame=Piece, failures=(404,)
+        summary, tag="LLMux", description=description, body=Body, answer=NativeAnswer, frame=Piece, generates=True
     )
 
 
@@ -216,16 +216,31 @@ def usage_body(usage: Usage) -> Counts:
     return Counts(**msgspec.structs.asdict(usage), total_tokens=usage.total_tokens)
 
 
-def error_body(problem: Problem, request_id: str) -> dict[str, Any]:
+class NativeError(msgspec.Struct, frozen=True):
+    """A failure: a sentence, and what else is known. `retry_after` is in seconds; `excluded` tells why nobody could answer.
+
+    In a stream it is a frame, with `done`.
+    """
+
+    error: str
+    code: str
+    request_id: str
+    param: str | UnsetType = UNSET
+    retry_after: int | UnsetType = UNSET
+    excluded: tuple[Excluded, ...] | UnsetType = UNSET
+    done: bool | UnsetType = UNSET
+
+
+def error_body(problem: Problem, request_id: str) -> NativeError:
     """A problem as this dialect writes it."""
-    body: dict[str, Any] = {"error": problem.message, "code": problem.code, "request_id": request_id}
-    if problem.param is not None:
-        body["param"] = problem.param
-    if problem.retry_after_s is not None:
-        body["retry_after"] = problem.retry_after_s
-    if problem.excluded:
-        body["excluded"] = problem.excluded
-    return body
+    return NativeError(
+        error=problem.message,
+        code=problem.code,
+        request_id=request_id,
+        param=UNSET if problem.param is None else problem.param,
+        retry_after=UNSET if problem.retry_after_s is None else problem.retry_after_s,
+        excluded=problem.excluded or UNSET,
+    )
 
 
 class NativeFrames(EventFrames):
@@ -258,4 +273,4 @@ class NativeFrames(EventFrames):
         )
 
     def failure(self, problem: Problem) -> bytes:
-        return frame({**error_body(problem, self._exchange.id), "done": True}) + DONE
+        return frame(msgspec.structs.replace(error_body(problem, self._exchange.id), done=True)) + DONE

@@ -145,12 +145,15 @@ def _operation(
     if told.parameters:
         body["parameters"] = [_parameter(each, schemas) for each in told.parameters]
     if told.body is not None:
-        body["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[told.body]}}}
+        body["requestBody"] = {
+            "required": told.body_required,
+            "content": {"application/json": {"schema": schemas[told.body]}},
+        }
     failure = {"application/json": {"schema": schemas[error_type_of(access)]}}
     for status in failures_of(method, access):
         body["responses"][str(status)] = {
             "description": _WORDS.get(status, HTTPStatus(status).phrase),
-            "content": failure,
+            **({} if status == HTTPStatus.NO_CONTENT else {"content": failure}),
         }
     return body
 

@@ -22,6 +22,7 @@ class Operation(msgspec.Struct, frozen=True):
     `answer`    the struct that its JSON body is written from, with the status 200 (None: the body is no JSON)
     `frame`     the type of one frame, where it can be streamed; `media_type` is that of the stream, or of a body that is no JSON
     `failures`  statuses beside those that every route of its kind can have
+    `body_required`  whether it may not be left out
     `generates` whether a provider is asked, which can fail in many ways
     """
 
@@ -35,3 +36,4 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
     failures: tuple[int, ...] = ()
     generates: bool = False
+    body_required: bool = True

@@ -18,6 +18,8 @@ KEYS = {"api_key_required": True, "api_key": API_KEY, "admin_key": ADMIN_KEY}
 PROMPT = {"prompt": "hi"}
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 PUBLIC = {
+    "GET /openapi.json",
+    "GET /reference",
     "GET /",
     "GET /health",
     "GET /metrics",

@@ -30,7 +30,7 @@ OPERATION = Operation(
     body=MessagesBody,
     answer=AnswerMessage,
     frame=Event,
-    failures=(404,),
+    generates=True,
 )
 
 

@@ -1,7 +1,11 @@
 """A problem as Anthropic's clients read it."""
 
-from typing import Any
+from typing import Literal
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from llmux.failures import Excluded
 from llmux.http.errors import Problem
 
 _TYPES = {
@@ -18,23 +22,43 @@ _TYPES = {
 }
 
 
-def error_body(problem: Problem, request_id: str) -> dict[str, Any]:
-    """The body of a failure. `details` holds LLMux's own code (the SDKs' `error_code`) and what else is known.
+class ErrorDetails(msgspec.Struct, frozen=True):
+    """LLMux's own code (the SDKs' `error_code`), and what else is known."""
+
+    error_code: str
+    param: str | UnsetType = UNSET
+    excluded: tuple[Excluded, ...] | UnsetType = UNSET
+
+
+class ErrorWords(msgspec.Struct, frozen=True):
+    """A failure: Anthropic's word for it, and a sentence."""
+
+    type: str
+    message: str
+    details: ErrorDetails
+
+
+class AnthropicError(msgspec.Struct, frozen=True):
+    """The body of a failure, and the data of the event `error` that ends a stream which fails."""
+
+    type: Literal["error"]
+    error: ErrorWords
+    request_id: str
+
+
+def error_body(problem: Problem, request_id: str) -> AnthropicError:
+    """A problem as this dialect writes it.
 
     Clients such as Claude Code know a conversation that is too long by Anthropic's words, so these come first.
     """
     too_long = problem.code == "context_length_exceeded"
-    details: dict[str, Any] = {"error_code": problem.code}
-    if problem.param is not None:
-        details["param"] = problem.param
-    if problem.excluded:
-        details["excluded"] = problem.excluded
-    error = {
-        "type": error_type(problem),
-        "message": f"prompt is too long: {problem.message}" if too_long else problem.message,
-        "details": details,
-    }
-    return {"type": "error", "error": error, "request_id": request_id}
+    details = ErrorDetails(
+        error_code=problem.code,
+        param=UNSET if problem.param is None else problem.param,
+        excluded=problem.excluded or UNSET,
+    )
+    message = f"prompt is too long: {problem.message}" if too_long else problem.message
+    return AnthropicError("error", ErrorWords(error_type(problem), message, details), request_id)
 
 
 def error_type(problem: Problem) -> str:

@@ -26,7 +26,7 @@ OPERATION = Operation(
     answer=ChatAnswer,
     frame=ChatAnswer,
     media_type=ChatFrames.media_type,
-    failures=(404,),
+    generates=True,
 )
 
 

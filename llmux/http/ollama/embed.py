@@ -59,8 +59,8 @@ class OneEmbedding(msgspec.Struct, frozen=True):
     embedding: tuple[float, ...]
 
 
-SEVERAL = Operation("Vectors of texts", tag="Ollama", body=EmbedBody, answer=Embeddings, failures=(404,))
-ONE = Operation("The vector of a text", tag="Ollama", body=EmbeddingsBody, answer=OneEmbedding, failures=(404,))
+SEVERAL = Operation("Vectors of texts", tag="Ollama", body=EmbedBody, answer=Embeddings, generates=True)
+ONE = Operation("The vector of a text", tag="Ollama", body=EmbeddingsBody, answer=OneEmbedding, generates=True)
 
 
 def register(door: Routes, system: "System") -> None:

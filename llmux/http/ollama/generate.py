@@ -36,7 +36,7 @@ OLLAMAS_OWN = Operation(
     answer=GenerateAnswer,
     frame=GenerateAnswer,
     media_type=GenerateFrames.media_type,
-    failures=(404,),
+    generates=True,
 )
 _CLIENTS = ("ollama-python/", "ollama-js/", "ollama/")
 

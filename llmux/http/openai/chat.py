@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 OPERATION = Operation(
-    "Answer a conversation", tag="OpenAI", body=ChatBody, answer=Completion, frame=CompletionChunk, failures=(404,)
+    "Answer a conversation", tag="OpenAI", body=ChatBody, answer=Completion, frame=CompletionChunk, generates=True
 )
 
 

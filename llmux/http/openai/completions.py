@@ -54,7 +54,7 @@ OPERATION = Operation(
     body=CompletionBody,
     answer=TextCompletion,
     frame=TextCompletion,
-    failures=(404,),
+    generates=True,
 )
 
 

@@ -71,7 +71,7 @@ class EmbeddingList(msgspec.Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
-OPERATION = Operation("Vectors of texts", tag="OpenAI", body=EmbeddingBody, answer=EmbeddingList, failures=(404,))
+OPERATION = Operation("Vectors of texts", tag="OpenAI", body=EmbeddingBody, answer=EmbeddingList, generates=True)
 
 
 def register(door: Door, system: "System") -> None:

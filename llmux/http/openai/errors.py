@@ -1,21 +1,39 @@
 """A problem as OpenAI's clients read it."""
 
-from typing import Any
+import msgspec
+from msgspec import UNSET, UnsetType
 
+from llmux.failures import Excluded
 from llmux.http.errors import Problem
 
 
-def error_body(problem: Problem, request_id: str) -> dict[str, Any]:
-    """The body of a failure; `excluded` tells per provider why none could answer."""
-    error: dict[str, Any] = {
-        "message": problem.message,
-        "type": error_type(problem),
-        "param": problem.param,
-        "code": problem.code,
-    }
-    if problem.excluded:
-        error["excluded"] = problem.excluded
-    return {"error": error}
+class ErrorDetails(msgspec.Struct, frozen=True):
+    """A failure. `excluded` tells per provider why none could answer."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+    excluded: tuple[Excluded, ...] | UnsetType = UNSET
+
+
+class OpenAIError(msgspec.Struct, frozen=True):
+    """The body of a failure, and the frame that ends a stream which fails."""
+
+    error: ErrorDetails
+
+
+def error_body(problem: Problem, request_id: str) -> OpenAIError:
+    """A problem as this dialect writes it."""
+    return OpenAIError(
+        ErrorDetails(
+            message=problem.message,
+            type=error_type(problem),
+            param=problem.param,
+            code=problem.code,
+            excluded=problem.excluded or UNSET,
+        )
+    )
 
 
 def error_type(problem: Problem) -> str:

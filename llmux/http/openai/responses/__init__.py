@@ -119,7 +119,7 @@ CREATE = Operation(
     body=ResponsesBody,
     answer=ResponseObject,
     frame=ResponseEvent,
-    failures=(404,),
+    generates=True,
 )
 READ = Operation("A response that is kept", tag="OpenAI", answer=ResponseObject, parameters=(_ID,), failures=(400, 404))
 DELETE = Operation("Forget a response", tag="OpenAI", answer=Deleted, parameters=(_ID,), failures=(404,))
