@@ -74,16 +74,6 @@ def conversation_of(
     return "\n\n".join(texts), tuple(turns), ("citations",) if cited else ()
 
 
-def check_end(turns: tuple[Message, ...]) -> None:
-    """Raises ClientFailure unless the turns end with the user saying something."""
-    if turns[-1].role != "user":
-        raise unsupported(
-            "messages", "The last message must be of the role user: no provider goes on with an answer that has begun."
-        )
-    if all(isinstance(part, Text) and not part.text.strip() for part in turns[-1].parts):
-        raise ClientFailure("The last message is blank.", param="messages", code="blank_message")
-
-
 def _turn(message: TurnMessage, where: str) -> Message:
     parts = (part for block, at in _blocks(message.content, where) for part in _parts(block, message.role, at))
     if message.role == "user":
