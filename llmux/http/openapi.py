@@ -16,7 +16,7 @@ import msgspec
 from quart import Response
 
 from llmux import __version__
-from llmux.http.access import Access, Caller, Door
+from llmux.http.access import Access, Caller, Door, Variant
 from llmux.http.exchange import json_response
 from llmux.http.native import error_body
 from llmux.http.operations import Operation, Parameter
@@ -122,9 +122,12 @@ def _types(access: Access) -> Iterator[Any]:
     yield from filter(None, (told.body, told.answer, told.frame))
     yield from (parameter.type for parameter in told.parameters)
     yield error_type_of(access)
+    if access.variant is not None:
+        yield access.variant.operation.answer
+        yield error_type_of(access.variant)
 
 
-def error_type_of(access: Access) -> Any:
+def error_type_of(access: Access | Variant) -> Any:
     """What the errors of a route look like: the return type of the function that writes them."""
     return get_type_hints(access.errors)["return"]
 
@@ -132,21 +135,25 @@ def error_type_of(access: Access) -> Any:
 def _operation(
     method: str, rule: str, access: Access, schemas: Mapping[Any, Any], *, keys_required: bool
 ) -> dict[str, Any]:
-    told = _told(access)
+    told, variant = _told(access), access.variant
     body: dict[str, Any] = {
         "operationId": _id(method, rule),
         "summary": told.summary,
         "tags": [told.tag],
         "security": _security(access.caller, keys_required=keys_required),
-        "responses": {"200": _good(told, schemas)},
+        "responses": {"200": _good(told, schemas, variant)},
     }
     if told.description:
         body["description"] = told.description
-    if told.parameters:
-        body["parameters"] = [_parameter(each, schemas) for each in told.parameters]
+    parameters = (*told.parameters, *_switch(variant))
+    if parameters:
+        body["parameters"] = [_parameter(each, schemas) for each in parameters]
     if told.body is not None:
         body["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[told.body]}}}
-    failure = {"application/json": {"schema": schemas[error_type_of(access)]}}
+    errors = schemas[error_type_of(access)]
+    if variant is not None:
+        errors = _either(errors, schemas[error_type_of(variant)])
+    failure = {"application/json": {"schema": errors}}
     for status in failures_of(method, access):
         body["responses"][str(status)] = {
             "description": _WORDS.get(status, HTTPStatus(status).phrase),
@@ -168,10 +175,13 @@ def failures_of(method: str, access: Access) -> list[int]:
     return sorted(statuses)
 
 
-def _good(told: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+def _good(told: Operation, schemas: Mapping[Any, Any], variant: Variant | None) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if told.answer is not None:
-        content["application/json"] = {"schema": schemas[told.answer]}
+        answer = schemas[told.answer]
+        if variant is not None:
+            answer = _either(answer, schemas[variant.operation.answer])
+        content["application/json"] = {"schema": answer}
     if told.answer is None or told.frame is not None:
         schema: dict[str, Any] = {"type": "string"}
         if told.frame is not None:
@@ -179,6 +189,18 @@ def _good(told: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
             schema["x-frame"] = schemas[told.frame]
         content[told.media_type] = {"schema": schema}
     return {"description": told.summary, "content": content}
+
+
+def _either(usual: Any, other: Any) -> Any:
+    """The schema of what a route writes in one dialect or another."""
+    return usual if usual == other else {"anyOf": [usual, other]}
+
+
+def _switch(variant: Variant | None) -> tuple[Parameter, ...]:
+    """The header that asks for the other dialect."""
+    if variant is None:
+        return ()
+    return (Parameter(variant.header, "header", f"Whoever sends it is answered as {variant.operation.tag}'s API does"),)
 
 
 def _parameter(parameter: Parameter, schemas: Mapping[Any, Any]) -> dict[str, Any]:
