@@ -40,7 +40,7 @@ class Block(msgspec.Struct, frozen=True):
     citations: Any = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = msgspec.Raw(b"{}")
+    input: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     tool_use_id: str | None = None
     content: "str | list[Block] | None" = None
     is_error: bool | None = None
@@ -69,7 +69,9 @@ def conversation_of(
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
     if not turns:
-        raise ClientFailure("messages: at least one message that says something is required.", param="messages", code="missing_messages")
+        raise ClientFailure(
+            "messages: at least one message that says something is required.", param="messages", code="missing_messages"
+        )
     cited = any(_wants_citations(message.content) for message in messages)
     return "\n\n".join(texts), tuple(turns), ("citations",) if cited else ()
 
