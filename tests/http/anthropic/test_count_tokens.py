@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmux.http.anthropic.estimate import IMAGE_TOKENS_MAX, MESSAGE_TOKENS, PROMPT_TOKENS, tokens_of
+from llmux.http.anthropic.estimate import HEAD_CHARS, IMAGE_TOKENS_MAX, MESSAGE_TOKENS, PROMPT_TOKENS, tokens_of
 from llmux.prompts import Image, Message, Prompt, Text, user
 from tests.http.anthropic.asking import HI, IMAGE, body, says, text
 
@@ -85,6 +85,12 @@ def png(width: int, height: int) -> Image:
     return Image("image/png", base64.b64encode(head).decode())
 
 
+def jpeg(before: int) -> Image:
+    """A JPEG of 200 by 200 pixels, with so many bytes before it says so."""
+    size = b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", 200, 200) + bytes(12)
+    return Image("image/jpeg", base64.b64encode(b"\xff\xd8" + b"\xff" * before + size).decode())
+
+
 @pytest.mark.parametrize(
     ("image", "tokens"),
     [
@@ -93,6 +99,8 @@ def png(width: int, height: int) -> Image:
         (png(1000, 1000), 1334),
         (png(20_000, 20_000), IMAGE_TOKENS_MAX),
         (png(3136, 750), 784),
+        (jpeg(20), 54),
+        (jpeg(HEAD_CHARS), IMAGE_TOKENS_MAX),
         (Image("image/png", base64.b64encode(b"nothing").decode()), IMAGE_TOKENS_MAX),
     ],
 )
