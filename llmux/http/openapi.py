@@ -88,7 +88,8 @@ def document_of(routes: Mapping[str, Access], *, keys_required: bool) -> dict[st
     for endpoint, access in sorted(routes.items(), key=lambda each: (each[0].partition(" ")[2], each[0])):
         method, _, rule = endpoint.partition(" ")
         path = paths.setdefault(_PLACEHOLDER.sub(r"{\1}", rule), {})
-        path[method.lower()] = _operation(method, rule, access, schemas, keys_required=keys_required)
+        told = _operation(method, rule, access, schemas, keys_required=keys_required)
+        path[method.lower()] = told if access.variant is None else _either(told, access.variant, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -123,8 +124,7 @@ def _types(access: Access) -> Iterator[Any]:
     yield from (parameter.type for parameter in told.parameters)
     yield error_type_of(access)
     if access.variant is not None:
-        yield access.variant.operation.answer
-        yield error_type_of(access.variant)
+        yield from (str, access.variant.operation.answer, error_type_of(access.variant))
 
 
 def error_type_of(access: Access | Variant) -> Any:
@@ -135,31 +135,40 @@ def error_type_of(access: Access | Variant) -> Any:
 def _operation(
     method: str, rule: str, access: Access, schemas: Mapping[Any, Any], *, keys_required: bool
 ) -> dict[str, Any]:
-    told, variant = _told(access), access.variant
+    told = _told(access)
     body: dict[str, Any] = {
         "operationId": _id(method, rule),
         "summary": told.summary,
         "tags": [told.tag],
         "security": _security(access.caller, keys_required=keys_required),
-        "responses": {"200": _good(told, schemas, variant)},
+        "responses": {"200": _good(told, schemas)},
     }
     if told.description:
         body["description"] = told.description
-    parameters = (*told.parameters, *_switch(variant))
-    if parameters:
-        body["parameters"] = [_parameter(each, schemas) for each in parameters]
+    if told.parameters:
+        body["parameters"] = [_parameter(each, schemas) for each in told.parameters]
     if told.body is not None:
         body["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[told.body]}}}
-    errors = schemas[error_type_of(access)]
-    if variant is not None:
-        errors = _either(errors, schemas[error_type_of(variant)])
-    failure = {"application/json": {"schema": errors}}
+    failure = {"application/json": {"schema": schemas[error_type_of(access)]}}
     for status in failures_of(method, access):
         body["responses"][str(status)] = {
             "description": _WORDS.get(status, HTTPStatus(status).phrase),
             "content": failure,
         }
     return body
+
+
+def _either(told: dict[str, Any], variant: Variant, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    """An operation that answers in one dialect or another."""
+    about = f"Whoever sends it is answered as {variant.operation.tag}'s API does"
+    switch = _parameter(Parameter(variant.header, "header", about), schemas)
+    responses = {}
+    for status, response in told["responses"].items():
+        usual = response["content"]["application/json"]["schema"]
+        other = schemas[variant.operation.answer if status == "200" else error_type_of(variant)]
+        content = {"application/json": {"schema": {"anyOf": [usual, other]}}}
+        responses[status] = {**response, "content": content}
+    return {**told, "parameters": [*told.get("parameters", ()), switch], "responses": responses}
 
 
 def failures_of(method: str, access: Access) -> list[int]:
@@ -175,13 +184,10 @@ def failures_of(method: str, access: Access) -> list[int]:
     return sorted(statuses)
 
 
-def _good(told: Operation, schemas: Mapping[Any, Any], variant: Variant | None) -> dict[str, Any]:
+def _good(told: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if told.answer is not None:
-        answer = schemas[told.answer]
-        if variant is not None:
-            answer = _either(answer, schemas[variant.operation.answer])
-        content["application/json"] = {"schema": answer}
+        content["application/json"] = {"schema": schemas[told.answer]}
     if told.answer is None or told.frame is not None:
         schema: dict[str, Any] = {"type": "string"}
         if told.frame is not None:
@@ -189,18 +195,6 @@ def _good(told: Operation, schemas: Mapping[Any, Any], variant: Variant | None) 
             schema["x-frame"] = schemas[told.frame]
         content[told.media_type] = {"schema": schema}
     return {"description": told.summary, "content": content}
-
-
-def _either(usual: Any, other: Any) -> Any:
-    """The schema of what a route writes in one dialect or another."""
-    return usual if usual == other else {"anyOf": [usual, other]}
-
-
-def _switch(variant: Variant | None) -> tuple[Parameter, ...]:
-    """The header that asks for the other dialect."""
-    if variant is None:
-        return ()
-    return (Parameter(variant.header, "header", f"Whoever sends it is answered as {variant.operation.tag}'s API does"),)
 
 
 def _parameter(parameter: Parameter, schemas: Mapping[Any, Any]) -> dict[str, Any]:
