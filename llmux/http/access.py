@@ -43,12 +43,21 @@ class Caller(Enum):
     ADMIN = "whoever administrates the gateway"
 
 
+class Variant(msgspec.Struct, frozen=True):
+    """How a route answers in another dialect, to requests with `header`: how that one writes errors, and what it gives."""
+
+    header: str
+    errors: ErrorBody
+    operation: Operation
+
+
 class Access(msgspec.Struct, frozen=True):
     """What is known of a route: who may call it, how its dialect writes errors, and what it takes and gives."""
 
     caller: Caller
     errors: ErrorBody
     operation: Operation | None = None
+    variant: Variant | None = None
 
 
 class Routes(Protocol):
@@ -94,7 +103,6 @@ class Door:
     def __init__(self, app: QuartTrio, system: "System", unrouted: tuple[tuple[str, ErrorBody], ...]):
         self._app, self._system, self._unrouted = app, system, unrouted
         self.routes: dict[str, Access] = {}
-        self._variants: dict[str, tuple[str, ErrorBody]] = {}
         app.before_request(self._admit)
 
     def route(
@@ -111,7 +119,7 @@ class Door:
         self.routes[endpoint] = Access(caller, errors, operation)
         self._app.add_url_rule(rule, endpoint, handler, methods=[method], provide_automatic_options=False)
 
-    def variant(self, header: str, endpoint: str, handler: Handler, errors: ErrorBody) -> None:
+    def variant(self, endpoint: str, header: str, handler: Handler, errors: ErrorBody, operation: Operation) -> None:
         """Has requests to `endpoint`, which is registered, served in another dialect when they carry `header`."""
         usual = cast("Handler", self._app.view_functions[endpoint])
 
@@ -119,16 +127,15 @@ class Door:
             return await (handler if header in request.headers else usual)(**values)
 
         self._app.view_functions[endpoint] = either
-        self._variants[endpoint] = (header, errors)
+        known = self.routes[endpoint]
+        self.routes[endpoint] = msgspec.structs.replace(known, variant=Variant(header, errors, operation))
 
     def errors(self, endpoint: str | None, path: str) -> ErrorBody:
         """How the dialect that the caller speaks writes errors. `endpoint` is None for a wrong path or method."""
-        header, errors = self._variants.get(endpoint or "", ("", None))
-        if errors is not None and header in request.headers:
-            return errors
         for known, access in self.routes.items():
             if known == endpoint or (endpoint is None and known.partition(" ")[2] == path):
-                return access.errors
+                variant = access.variant
+                return variant.errors if variant is not None and variant.header in request.headers else access.errors
         return next(errors for beginning, errors in self._unrouted if path.startswith(beginning))
 
     def user(self) -> Principal:

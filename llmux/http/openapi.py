@@ -16,7 +16,7 @@ import msgspec
 from quart import Response
 
 from llmux import __version__
-from llmux.http.access import Access, Caller, Door
+from llmux.http.access import Access, Caller, Door, Variant
 from llmux.http.exchange import json_response
 from llmux.http.native import error_body
 from llmux.http.operations import Operation, Parameter
@@ -88,7 +88,8 @@ def document_of(routes: Mapping[str, Access], *, keys_required: bool) -> dict[st
     for endpoint, access in sorted(routes.items(), key=lambda each: (each[0].partition(" ")[2], each[0])):
         method, _, rule = endpoint.partition(" ")
         path = paths.setdefault(_PLACEHOLDER.sub(r"{\1}", rule), {})
-        path[method.lower()] = _operation(method, rule, access, schemas, keys_required=keys_required)
+        told = _operation(method, rule, access, schemas, keys_required=keys_required)
+        path[method.lower()] = told if access.variant is None else _either(told, access.variant, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -122,9 +123,11 @@ def _types(access: Access) -> Iterator[Any]:
     yield from filter(None, (told.body, told.answer, told.frame))
     yield from (parameter.type for parameter in told.parameters)
     yield error_type_of(access)
+    if access.variant is not None:
+        yield from (str, access.variant.operation.answer, error_type_of(access.variant))
 
 
-def error_type_of(access: Access) -> Any:
+def error_type_of(access: Access | Variant) -> Any:
     """What the errors of a route look like: the return type of the function that writes them."""
     return get_type_hints(access.errors)["return"]
 
@@ -156,6 +159,19 @@ def _operation(
             **({} if status == HTTPStatus.NO_CONTENT else {"content": failure}),
         }
     return body
+
+
+def _either(told: dict[str, Any], variant: Variant, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    """An operation that answers in one dialect or another."""
+    about = f"Whoever sends it is answered as {variant.operation.tag}'s API does"
+    switch = _parameter(Parameter(variant.header, "header", about), schemas)
+    responses = {}
+    for status, response in told["responses"].items():
+        usual = response["content"]["application/json"]["schema"]
+        other = schemas[variant.operation.answer if status == "200" else error_type_of(variant)]
+        content = {"application/json": {"schema": {"anyOf": [usual, other]}}}
+        responses[status] = {**response, "content": content}
+    return {**told, "parameters": [*told.get("parameters", ()), switch], "responses": responses}
 
 
 def failures_of(method: str, access: Access) -> list[int]:

@@ -13,8 +13,9 @@ import msgspec
 from llmux.actors.messages import Principal, Wish
 from llmux.config import Limits, Settings
 from llmux.failures import ClientFailure
-from llmux.http.anthropic.conversation import Block, TurnMessage, check_end, conversation_of
+from llmux.http.anthropic.conversation import Block, TurnMessage, conversation_of
 from llmux.http.bodies import check_count, check_depth, decoded, unsupported
+from llmux.http.turns import check_end
 from llmux.prompts import Prompt, Sampling
 
 Effort = Literal["none", "low", "medium", "high", "xhigh"]
@@ -94,6 +95,7 @@ _REFUSED = {
     "thread": "thread: no conversation is kept; send all of its messages.",
     "inference_geo": "inference_geo: LLMux cannot choose where a provider computes.",
 }
+PREFILL = "The last message must be of the role user: no provider goes on with an answer that has begun."
 
 
 def messages_wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings) -> MessagesWish:
@@ -113,7 +115,7 @@ def messages_wish_of(body: bytes, endpoint: str, principal: Principal, settings:
         reasoning_effort=effort,
     )
     prompt, unread = prompt_of(asked, settings.limits, sampling)
-    check_end(prompt.messages)
+    check_end(prompt.messages, "messages", PREFILL)
     wish = Wish(
         prompt=prompt,
         principal=principal,

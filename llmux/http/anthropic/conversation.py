@@ -40,7 +40,7 @@ class Block(msgspec.Struct, frozen=True):
     citations: Any = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     tool_use_id: str | None = None
     content: "str | list[Block] | None" = None
     is_error: bool | None = None
@@ -69,19 +69,11 @@ def conversation_of(
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
     if not turns:
-        raise ClientFailure("messages: at least one message is required.", param="messages", code="missing_messages")
+        raise ClientFailure(
+            "messages: at least one message that says something is required.", param="messages", code="missing_messages"
+        )
     cited = any(_wants_citations(message.content) for message in messages)
     return "\n\n".join(texts), tuple(turns), ("citations",) if cited else ()
-
-
-def check_end(turns: tuple[Message, ...]) -> None:
-    """Raises ClientFailure unless the turns end with the user saying something."""
-    if turns[-1].role != "user":
-        raise unsupported(
-            "messages", "The last message must be of the role user: no provider goes on with an answer that has begun."
-        )
-    if all(isinstance(part, Text) and not part.text.strip() for part in turns[-1].parts):
-        raise ClientFailure("The last message is blank.", param="messages", code="blank_message")
 
 
 def _turn(message: TurnMessage, where: str) -> Message:
@@ -152,9 +144,8 @@ def _document(block: Block, source: Source, where: str) -> list[Text | Image]:
 
 
 def _call(block: Block, where: str) -> ToolCall:
-    given = bytes(block.input).strip() if block.input is not None else b"{}"
     try:
-        arguments = given.decode("utf-8")
+        arguments = bytes(block.input).strip().decode("utf-8")
     except UnicodeDecodeError:
         raise ClientFailure("The input is not valid JSON.", param=f"{where}.input", code="invalid_json") from None
     if not block.id or not block.name or not arguments.startswith("{"):

@@ -31,6 +31,8 @@ PROMPT_TOKENS, MESSAGE_TOKENS = 4, 3
 """what a prompt, and each of its messages, costs beside its text"""
 PIXELS_PER_TOKEN, SIDE_PIXELS_MAX, IMAGE_TOKENS_MAX = 750, 1_568, 1_600
 """an image is scaled down to the longest side and to the most tokens"""
+HEAD_CHARS = 262_144
+"""of an image's base64, that its size is looked for in: a crafted JPEG can keep its reader busy to its last byte"""
 
 
 def tokens_of(prompt: Prompt, tools: bytes = b"") -> int:
@@ -57,9 +59,9 @@ def _weight(text: bytes) -> int:
 
 
 def _image_tokens(image: Image) -> int:
-    """By its pixels; one whose size cannot be read counts as the largest."""
+    """By its pixels; one whose size is not found counts as the largest."""
     try:
-        width, height = size(base64.b64decode(image.data))
+        width, height = size(base64.b64decode(image.data[:HEAD_CHARS]))
     except (binascii.Error, ValueError, struct.error, IndexError):
         return IMAGE_TOKENS_MAX
     longest = max(width, height, SIDE_PIXELS_MAX)

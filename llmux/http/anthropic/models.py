@@ -1,14 +1,18 @@
-"""GET /v1/models and /v1/models/{id} for whoever sends `anthropic-version`: the same models as in OpenAI's list."""
+"""GET /v1/models and /v1/models/{id} for whoever sends `anthropic-version`: the same names as in OpenAI's list, on one page.
+
+`limit`, `before_id` and `after_id` change nothing.
+"""
 
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from quart import Response
 
-from llmux.failures import ModelUnknown
 from llmux.http.access import Door
 from llmux.http.anthropic.errors import error_body
 from llmux.http.exchange import iso, json_response
+from llmux.http.openai.models import Model, listed_models, model_of
+from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -36,18 +40,23 @@ class ModelPage(msgspec.Struct, frozen=True):
 
 def register(door: Door, system: "System") -> None:
     """Adds this dialect's side of both routes."""
-    created = iso(system.clock.now())
+    started = system.clock.now()
 
     async def models() -> Response:
-        names = list(dict.fromkeys(entry.id for entry in system.models()))
-        page = [ModelInfo(name, name, created) for name in names]
-        return json_response(ModelPage(page, names[0] if names else None, names[-1] if names else None))
+        page = [_told(model) for model in listed_models(system, started // 1000)]
+        first, last = (page[0].id, page[-1].id) if page else (None, None)
+        return json_response(ModelPage(page, first, last))
 
     async def model(id: str) -> Response:
-        names = tuple(dict.fromkeys(entry.id for entry in system.models()))
-        if id not in names:
-            raise ModelUnknown(id, names)
-        return json_response(ModelInfo(id, id, created))
+        return json_response(_told(model_of(id, system.world(), started // 1000)))
 
-    door.variant(HEADER, "GET /v1/models", models, error_body)
-    door.variant(HEADER, "GET /v1/models/<path:id>", model, error_body)
+    door.variant("GET /v1/models", HEADER, models, error_body, LIST)
+    door.variant("GET /v1/models/<path:id>", HEADER, model, error_body, ONE)
+
+
+def _told(model: Model) -> ModelInfo:
+    return ModelInfo(model.id, model.id, iso(model.created * 1000))
+
+
+LIST = Operation("Every model that can be asked for by name", tag="Anthropic", answer=ModelPage)
+ONE = Operation("One model", tag="Anthropic", answer=ModelInfo)

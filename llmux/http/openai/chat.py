@@ -14,6 +14,7 @@ from quart import Response
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, json_response
+from llmux.http.meta import meta_of
 from llmux.http.openai.chat_answer import (
     Choice,
     ChunkChoice,
@@ -25,7 +26,7 @@ from llmux.http.openai.chat_answer import (
 )
 from llmux.http.openai.chat_body import ChatBody, chat_wish_of
 from llmux.http.openai.errors import error_body
-from llmux.http.openai.usage import TokenUsage, meta_of, usage_of
+from llmux.http.openai.usage import TokenUsage, usage_of
 from llmux.http.operations import Operation
 from llmux.http.streams import DONE, EventFrames, frame, route_headers, stream
 from llmux.prompts import Answer, Chunk, Finish, ReasoningDelta, TextDelta, ToolCallDelta

@@ -4,7 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from llmux.http.openai.usage import Meta, TokenUsage
+from llmux.http.meta import Meta
+from llmux.http.openai.usage import TokenUsage
 from llmux.prompts import Answer, FinishReason, ToolCallDelta
 
 

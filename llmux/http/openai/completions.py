@@ -9,9 +9,10 @@ from quart import Response
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange, current, json_response
+from llmux.http.meta import Meta, meta_of
 from llmux.http.openai.completion_body import CompletionBody, completion_wish_of
 from llmux.http.openai.errors import error_body
-from llmux.http.openai.usage import Meta, TokenUsage, meta_of, usage_of
+from llmux.http.openai.usage import TokenUsage, usage_of
 from llmux.http.operations import Operation
 from llmux.http.streams import DONE, EventFrames, frame, route_headers, stream
 from llmux.prompts import Chunk, Finish, FinishReason, TextDelta

@@ -15,8 +15,8 @@ from llmux.failures import ClientFailure
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import check_count, decoded, unsupported
 from llmux.http.exchange import Exchange, current, json_response
+from llmux.http.meta import Meta, meta_of
 from llmux.http.openai.errors import error_body
-from llmux.http.openai.usage import Meta, meta_of
 from llmux.http.operations import Operation
 from llmux.http.streams import route_headers
 from llmux.prompts import Answer, embed, numbers_of

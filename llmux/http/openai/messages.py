@@ -13,8 +13,8 @@ import msgspec
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
 from llmux.http.images import image_in
-from llmux.http.turns import join
-from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult, user
+from llmux.http.turns import closed, join
+from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult
 
 
 class ImageUrl(msgspec.Struct, frozen=True):
@@ -78,20 +78,6 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
     return closed(system, turns, "messages")
-
-
-def closed(system: list[str], turns: list[Message], param: str) -> tuple[str, tuple[Message, ...]]:
-    """The system text and the turns of a conversation that was read from `param`. Raises ClientFailure unless it asks something."""
-    text = "\n\n".join(system)
-    if not turns and text.strip():
-        return "", (user(text),)
-    if not turns:
-        raise ClientFailure(f"No {param} provided", param=param, code="missing_messages")
-    if turns[-1].role != "user":
-        raise unsupported(param, "The last message must be of the role user or tool.")
-    if all(isinstance(part, Text) and not part.text.strip() for part in turns[-1].parts):
-        raise ClientFailure("The last message is blank.", param=param, code="blank_message")
-    return text, tuple(turns)
 
 
 def ignored_in(messages: list[ChatMessage]) -> tuple[str, ...]:

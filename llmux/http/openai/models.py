@@ -54,27 +54,27 @@ def register(door: Door, system: "System") -> None:
     created = system.clock.now() // 1000
 
     async def models() -> Response:
-        return json_response(Models(_listed(system, created)))
+        return json_response(Models(listed_models(system, created)))
 
     async def model(id: str) -> Response:
-        return json_response(_model(id, system.world(), created))
+        return json_response(model_of(id, system.world(), created))
 
     door.route("GET", "/v1/models", models, Caller.PUBLIC, error_body, LIST)
     door.route("GET", "/v1/models/<path:id>", model, Caller.PUBLIC, error_body, ONE)
 
 
-def _model(id: str, world: "World", created: int) -> Model:
+def model_of(id: str, world: "World", created: int) -> Model:
     """What is told of one name. Raises ModelUnknown."""
     meant = named(id, world)
     return Model(id, created, meant.provider or OWNER, meant.model or id)
 
 
-def _listed(system: "System", created: int) -> list[Model]:
+def listed_models(system: "System", created: int) -> list[Model]:
     """`auto`, the aliases and the models, each once, and only what leads somewhere when it is asked for by this name."""
     world, listed = system.world(), []
     for id in dict.fromkeys((CHOSEN, *system.settings.aliases, *(entry.id for entry in system.models()))):
         with suppress(ModelUnknown):
-            listed.append(_model(id, world, created))
+            listed.append(model_of(id, world, created))
     return listed
 
 

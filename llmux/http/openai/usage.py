@@ -2,10 +2,7 @@
 
 import msgspec
 
-from llmux.http.meta import Meta, meta_of
 from llmux.prompts import Usage
-
-__all__ = ["Meta", "TokenUsage", "meta_of", "usage_of"]
 
 
 class PromptDetails(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ become one message, as in chat completions. Reasoning is left out: no provider t
 from collections.abc import Sequence
 
 from llmux.http.images import image_in
-from llmux.http.openai.messages import closed
 from llmux.http.openai.responses.items import (
     Content,
     FunctionCallItem,
@@ -18,7 +17,7 @@ from llmux.http.openai.responses.items import (
     ReasoningItem,
     Refusal,
 )
-from llmux.http.turns import join
+from llmux.http.turns import closed, join
 from llmux.prompts import Image, Message, Text, ToolCall, ToolResult
 
 

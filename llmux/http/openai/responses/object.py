@@ -4,9 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from llmux.http.meta import Meta
 from llmux.http.openai.responses.body import Metadata, ReasoningOptions, ResponsesBody, TextFormat, TextOptions
 from llmux.http.openai.responses.items import Item
-from llmux.http.openai.usage import Meta
 from llmux.prompts import Usage
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]

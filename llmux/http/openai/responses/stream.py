@@ -12,6 +12,7 @@ import msgspec
 
 from llmux.http.errors import Problem
 from llmux.http.exchange import Exchange
+from llmux.http.meta import meta_of
 from llmux.http.openai.errors import error_type
 from llmux.http.openai.responses.events import (
     ErrorEvent,
@@ -28,7 +29,6 @@ from llmux.http.openai.responses.items import Item, numbered
 from llmux.http.openai.responses.object import IncompleteDetails, ResponseError, ResponseObject, begun, usage_of
 from llmux.http.openai.responses.output import Output
 from llmux.http.openai.responses.wish import Asked
-from llmux.http.openai.usage import meta_of
 from llmux.http.streams import EventFrames
 from llmux.prompts import Chunk, Finish
 
