@@ -14,6 +14,7 @@ import msgspec
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
 from llmux.http.images import image_in, image_of
+from llmux.http.turns import joined
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult, user
 
 
@@ -67,11 +68,11 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
         if message.role == "system":
             system += [message.content] if message.content else []
         elif message.role in ("user", "assistant", "tool"):
-            _join(turns, _turn(message, calls, where))
+            turns.append(_turn(message, calls, where))
         else:
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
-    text = "\n\n".join(system)
+    text, turns = "\n\n".join(system), joined(turns)
     if not turns and text.strip():
         return "", (user(text),)
     if turns and turns[-1].role != "user":
@@ -108,17 +109,3 @@ def _answered(message: ChatMessage, calls: list[ToolCall], where: str) -> str:
             calls.remove(call)
             return call.id
     raise ClientFailure("There is no tool call that this result could belong to.", param=where)
-
-
-def _join(turns: list[Message], turn: Message) -> None:
-    """Adds a turn; one of the same role as the last continues it, a new paragraph where text meets text."""
-    if not turn.parts:
-        return
-    if not turns or turns[-1].role != turn.role:
-        turns.append(turn)
-        return
-    before, last, first = turns[-1].parts[:-1], turns[-1].parts[-1], turn.parts[0]
-    if isinstance(last, Text) and isinstance(first, Text):
-        turns[-1] = Message(turn.role, (*before, Text(f"{last.text}\n\n{first.text}"), *turn.parts[1:]))
-    else:
-        turns[-1] = Message(turn.role, (*before, last, *turn.parts))
