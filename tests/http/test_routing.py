@@ -46,7 +46,9 @@ async def test_a_model_goes_where_its_name_says(aliased):
             assert told(await aliased.post(CHAT, chat(model, **more)))[:2] == (provider, answering), model
     reply = await aliased.post(CHAT, chat("nope"))
     assert reply.status == 404
-    assert "gemini-plain" in reply.json["error"]["message"]
+    listed = {each["id"] for each in (await aliased.get("/v1/models")).json["data"]}
+    named = reply.json["error"]["message"].partition("Known models: ")[2].removesuffix(".")
+    assert set(named.split(", ")) == listed > {"auto", "gpt-4o", "mine", "gemini-plain"}
     assert told(reply) == (None, None, None, None)
 
 
