@@ -21,7 +21,7 @@ from werkzeug.datastructures import Headers
 from llmux.actors.messages import Principal
 from llmux.failures import ClientFailure, ShuttingDown
 from llmux.http.errors import ErrorBody
-from llmux.http.exchange import current
+from llmux.http.exchange import check_switches, current
 from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ async def body_bytes() -> bytes:
     current().body_read = True
     if data:  # HTTP need not announce it in the head
         check_content_type(request.headers)
+    check_switches()
     return data
 
 

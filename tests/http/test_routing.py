@@ -52,6 +52,14 @@ async def test_a_model_goes_where_its_name_says(aliased):
     assert told(reply) == (None, None, None, None)
 
 
+@pytest.mark.parametrize("header", ["x-llmux-strict", "x-llmux-fallback", "x-llmux-resumable"])
+async def test_a_switch_that_is_neither_true_nor_false_is_400_even_where_nobody_is_asked(door, header):
+    """Ollama's clients load a model with a body that has no prompt."""
+    for path in (CHAT, "/api/chat", "/ollama/api/generate", "/api/embed", "/api/embeddings"):
+        reply = await door.post(path, {"model": "claude/say=hi"}, {header: "yes"})
+        assert (reply.status, header in str(reply.json)) == (400, True), path
+
+
 @pytest.mark.parametrize("more", [{}, {"stream": True}])
 @pytest.mark.parametrize("path", ["/claude", CHAT])
 async def test_a_pinned_provider_that_fails_is_left_only_with_permission(door, path, more):
