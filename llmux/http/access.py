@@ -252,7 +252,7 @@ def check_content_type(headers: Headers) -> None:
 
 
 async def body_bytes() -> bytes:
-    """The whole body, which is JSON or empty. Raises ClientFailure (415), RequestEntityTooLarge (413), RequestTimeout (408)."""
+    """The whole body, which is JSON or empty. Raises ClientFailure (400, 415), RequestEntityTooLarge (413), RequestTimeout (408)."""
     data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     assert isinstance(data, bytes)
     current().body_read = True
