@@ -68,4 +68,4 @@ def out_of_time() -> ProviderFailure:
 
 
 def _cancelled() -> ShuttingDown:
-    return ShuttingDown("The answer was cancelled.")
+    return ShuttingDown("The gateway is stopping and has broken off this answer. Ask again in a moment.")

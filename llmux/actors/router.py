@@ -182,8 +182,8 @@ def offers(name: str, model: str, world: World) -> bool:
 
 
 def known_models(world: World, only: str = "") -> tuple[str, ...]:
-    """The models that can be asked for by name, of all enabled providers or of `only` one."""
-    names: dict[str, None] = {}
+    """What can be asked for by name: of `only` one provider its models; of all, what chooses among them and aliases too."""
+    names: dict[str, None] = {} if only else dict.fromkeys(("auto", *world.settings.aliases))
     for name, provider in world.settings.providers.items():
         if provider.enabled and (not only or name == only):
             names.update(dict.fromkeys((provider.default_model, *provider.models)))

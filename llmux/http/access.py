@@ -21,7 +21,7 @@ from werkzeug.datastructures import Headers
 from llmux.actors.messages import Principal
 from llmux.failures import ClientFailure, ShuttingDown
 from llmux.http.errors import ErrorBody
-from llmux.http.exchange import current
+from llmux.http.exchange import check_switches, current
 from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
@@ -259,12 +259,13 @@ def check_content_type(headers: Headers) -> None:
 
 
 async def body_bytes() -> bytes:
-    """The whole body, which is JSON or empty. Raises ClientFailure (415), RequestEntityTooLarge (413), RequestTimeout (408)."""
+    """The whole body, which is JSON or empty. Raises ClientFailure (400, 415), RequestEntityTooLarge (413), RequestTimeout (408)."""
     data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     assert isinstance(data, bytes)
     current().body_read = True
     if data:  # HTTP need not announce it in the head
         check_content_type(request.headers)
+    check_switches()
     return data
 
 

@@ -26,7 +26,10 @@ RETRY_AFTER_MS_MAX = 120_000
 """OpenAI's client does not retry at all after a longer Retry-After; we tell it so (and everybody else) in so many words"""
 
 _RETRIED_BY_CLIENTS = frozenset({408, 409, 429})
-_HOPELESS_KINDS = frozenset({Kind.LOGGED_OUT, Kind.INELIGIBLE})
+_PASSING_REASONS = frozenset(
+    {Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.TIMED_OUT, Kind.CRASHED, Kind.GARBLED, Kind.UNAVAILABLE}
+)
+"""why a provider could not answer, where it may a moment later"""
 _SENTENCES = {
     400: ("invalid_request", "The request cannot be read."),
     404: ("not_found", "There is nothing at this path."),
@@ -110,8 +113,10 @@ def _hopeless(error: LLMuxError, retry_after_ms: int | None) -> bool:
     if error.status < 500 and error.status not in _RETRIED_BY_CLIENTS:
         return True
     if isinstance(error, ProviderFailure):
-        return error.kind in _HOPELESS_KINDS or error.kind is Kind.QUOTA_EXHAUSTED
-    return isinstance(error, NoRoute | StoreFull | LogDamaged | DirectoryInUse)
+        return error.kind not in _PASSING_REASONS
+    if isinstance(error, NoRoute):
+        return not any(each.reason in _PASSING_REASONS for each in error.excluded)
+    return isinstance(error, StoreFull | LogDamaged | DirectoryInUse)
 
 
 def _of_http(error: HTTPException) -> Problem:

@@ -129,6 +129,12 @@ def switched_on(header: str) -> bool:
     return value == "true"
 
 
+def check_switches() -> None:
+    """Raises ClientFailure when one of these headers is neither `true` nor `false`, whatever becomes of the request."""
+    for header in (STRICT, FALLBACK, RESUMABLE):
+        switched_on(header)
+
+
 def fresh() -> bool:
     """Whether the request wants an answer of its own (`Cache-Control: no-cache`)."""
     return "no-cache" in request.headers.get("cache-control", "").lower()

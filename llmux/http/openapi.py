@@ -18,6 +18,7 @@ from quart import Response
 from llmux import __version__
 from llmux.http.access import Access, Caller, Door, Variant
 from llmux.http.exchange import json_response
+from llmux.http.headers import told_with, wishes_of
 from llmux.http.native import error_body
 from llmux.http.operations import Operation, Parameter
 from llmux.http.reference import page_of
@@ -121,7 +122,7 @@ def _schemas(routes: Mapping[str, Access]) -> tuple[dict[Any, Any], dict[str, An
 def _types(access: Access) -> Iterator[Any]:
     told = _told(access)
     yield from filter(None, (told.body, told.answer, told.frame))
-    yield from (parameter.type for parameter in told.parameters)
+    yield from (parameter.type for parameter in (*told.parameters, *wishes_of(told)))
     yield error_type_of(access)
     if access.variant is not None:
         yield from (str, access.variant.operation.answer, error_type_of(access.variant))
@@ -145,8 +146,8 @@ def _operation(
     }
     if told.description:
         body["description"] = told.description
-    if told.parameters:
-        body["parameters"] = [_parameter(each, schemas) for each in told.parameters]
+    if parameters := (*told.parameters, *wishes_of(told)):
+        body["parameters"] = [_parameter(each, schemas) for each in parameters]
     if told.body is not None:
         body["requestBody"] = {
             "required": told.body_required,
@@ -156,6 +157,7 @@ def _operation(
     for status in failures_of(method, access):
         body["responses"][str(status)] = {
             "description": _WORDS.get(status, HTTPStatus(status).phrase),
+            "headers": told_with(status, told),
             **({} if status == HTTPStatus.NO_CONTENT else {"content": failure}),
         }
     return body
@@ -197,7 +199,7 @@ def _good(told: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
             schema["description"] = "A stream of frames, each of which is JSON"
             schema["x-frame"] = schemas[told.frame]
         content[told.media_type] = {"schema": schema}
-    return {"description": told.summary, "content": content}
+    return {"description": told.summary, "headers": told_with(200, told), "content": content}
 
 
 def _parameter(parameter: Parameter, schemas: Mapping[Any, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The OpenAPI document as a page for people: one file without scripts, that works offline, in the dark, and by keyboard. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 DEPTH_MAX = 4
 """how deep the fields of fields are written out; below it stands only their type"""
 
+_CODE = re.compile("`([^`]+)`")
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#d5d9e0, #3a4150); --soft: light-dark(#f5f6f8, #1d222b);
   --accent: light-dark(#0b57a4, #8ec1ff); --quiet: light-dark(#57606f, #a6b0c0); }
@@ -19,10 +21,13 @@ details > div { padding: 0 1rem 1rem; }
 summary { cursor: pointer; padding: .5rem 1rem; display: flex; flex-wrap: wrap; gap: .2rem .8rem; align-items: baseline; }
 summary:focus-visible { outline: 2px solid var(--accent); }
 code, .type { font-family: ui-monospace, monospace; font-size: .88em; } .type, .quiet { color: var(--quiet); }
-.method { font-weight: 700; color: var(--accent); min-width: 4rem; display: inline-block; }
+.method { font-weight: 700; color: var(--accent); min-width: 4.6rem; display: inline-block; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; vertical-align: top; padding: .25rem .5rem;
-  border-top: 1px solid var(--line); } th { font-weight: 600; } td:first-child { white-space: nowrap; }
+  border-top: 1px solid var(--line); } th { font-weight: 600; } td:first-child { white-space: nowrap; padding-left: var(--in); }
+tr { --in: calc(.5rem + var(--depth, 0) * 1.2rem); }
 .fields { overflow-x: auto; background: var(--soft); border-radius: 4px; }
+@media (max-width: 40rem) { td { display: block; border-top: 0; padding: 0 .5rem .3rem var(--in); }
+  td:first-child { border-top: 1px solid var(--line); padding-top: .3rem; } tbody tr, tbody, table { display: block; } }
 """
 
 
@@ -58,7 +63,7 @@ def _group(document: Mapping[str, Any], tag: str) -> str:
 
 def _operation(document: Mapping[str, Any], path: str, method: str, told: Mapping[str, Any]) -> str:
     schemas = document["components"]["schemas"]
-    parts = [f"<p>{escape(told['description'])}</p>"] if "description" in told else []
+    parts = [f"<p>{_prose(told['description'])}</p>"] if "description" in told else []
     parts.append(f"<p class=quiet>{escape(_who(told['security']))}</p>")
     if "parameters" in told:
         rows = "".join(
@@ -105,9 +110,14 @@ def _table(rows: str) -> str:
 
 
 def _row(name: str, type_: str, description: str, depth: int = 0) -> str:
-    indent = f' style="padding-left:{0.5 + depth * 1.2:.1f}rem"' if depth else ""
+    inner = f' style="--depth:{depth}"' if depth else ""
     kind = f"<span class=type>{escape(type_)}</span> " if type_ else ""
-    return f"<tr><td{indent}><code>{escape(name)}</code></td><td>{kind}{escape(description)}</td></tr>"
+    return f"<tr{inner}><td><code>{escape(name)}</code></td><td>{kind}{_prose(description)}</td></tr>"
+
+
+def _prose(text: str) -> str:
+    """Text with its `code` marked."""
+    return _CODE.sub(r"<code>\1</code>", escape(text, quote=False))
 
 
 def _fields(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int) -> Iterator[str]:
@@ -125,7 +135,7 @@ def _fields(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int) -
 
 
 def _structs(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The objects that a value of `schema` may be, or may be a list of."""
+    """The objects that a value of `schema` may be, or may hold one beside the other: in a list, or under names."""
     if "$ref" in schema:
         yield from _structs(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     elif "anyOf" in schema:
@@ -133,6 +143,8 @@ def _structs(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[
             yield from _structs(each, schemas)
     elif schema.get("type") == "array" and isinstance(schema.get("items"), dict):
         yield from _structs(schema["items"], schemas)
+    elif isinstance(schema.get("additionalProperties"), dict) and "properties" not in schema:
+        yield from _structs(schema["additionalProperties"], schemas)
     elif schema.get("type") == "object":
         yield schema
 
@@ -151,4 +163,14 @@ def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
         return " | ".join(str(each) for each in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'], schemas)}" if isinstance(schema.get("items"), dict) else "list"
-    return str(schema.get("type", "anything"))
+    if isinstance(schema.get("additionalProperties"), dict) and "properties" not in schema:
+        return f"{_type(schema['additionalProperties'], schemas)} for each name"
+    return str(schema.get("type", "anything")) + _bounds(schema)
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    """Between which numbers it is; the largest that a machine can hold is not worth a word."""
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if most is not None and abs(most) < 2**31 - 1:
+        return f" {least} to {most}" if least is not None else f" up to {most}"
+    return f" from {least} on" if least is not None and abs(least) < 2**31 else ""

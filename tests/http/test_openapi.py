@@ -62,6 +62,35 @@ async def test_it_says_which_key_opens_a_route(tmp_path: Path, required: bool) -
     assert paths["/admin/api-keys"]["post"]["security"] == [{"admin": []}]
 
 
+async def test_it_tells_the_headers_that_go_both_ways(door: Gateway) -> None:
+    paths = (await door.get("/openapi.json")).json["paths"]
+
+    def wishes(path: str) -> set[str]:
+        told = paths[path]["post"].get("parameters", [])
+        return {each["name"] for each in told if each["in"] == "header"}
+
+    steering = {"x-llmux-strict", "x-llmux-fallback"}
+    assert wishes("/v1/chat/completions") == wishes("/v1/messages") == steering | {"x-llmux-resumable"}
+    assert wishes("/api/chat") == wishes("/v1/embeddings") == steering
+    assert wishes("/api/show") == set()
+    chat = {"messages": [{"role": "user", "content": "hi"}], "top_k": 1}
+    for model, status in (("say=hi", "200"), ("gemini/fail=quota_exhausted,resets=9", "429"), ("nobody", "404")):
+        reply = await door.post("/v1/chat/completions", {**chat, "model": model})
+        told = paths["/v1/chat/completions"]["post"]["responses"][status]["headers"]
+        assert str(reply.status) == status
+        assert {name for name in reply.headers if name.startswith(("x-llmux-", "x-should", "retry-"))} <= told.keys()
+        assert {name for name, each in told.items() if each["required"]} <= reply.headers.keys()
+
+
+async def test_the_page_shows_what_stands_under_names_and_marks_code(door: Gateway) -> None:
+    text = (await door.get("/reference")).body.decode()
+    health = text[text.index("<code>/health</code>") :].partition("</details>")[0]
+    assert all(f"<code>{field}</code>" in health for field in ("providers", "avgLatencyMs", "deepCheck", "latencyMs"))
+    assert "object for each name" in health
+    assert "`" not in text
+    assert "number 0 to 2" in text
+
+
 async def test_the_page_shows_every_operation_and_needs_no_script(door: Gateway) -> None:
     document = (await door.get("/openapi.json")).json
     page = await door.get("/reference")

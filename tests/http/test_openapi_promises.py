@@ -18,7 +18,8 @@ ADMIN = "an-admin-key-for-tests-0123456789abcdef"
 KEY = "sk-a-key-for-the-tests-of-promises-0000000"
 EXAMPLES = int(os.environ.get("LLMUX_TEST_EXAMPLES", "5"))
 """for each operation, beside those that cover its schema"""
-CASES_MIN = 1000
+CASES_MIN = 10_000 if EXAMPLES >= 50 else 1_000
+"""at length, and in every run"""
 SEED = os.environ.get("LLMUX_TEST_SEED", "1")
 SETTINGS = """
 [providers.claude]

@@ -46,8 +46,18 @@ async def test_a_model_goes_where_its_name_says(aliased):
             assert told(await aliased.post(CHAT, chat(model, **more)))[:2] == (provider, answering), model
     reply = await aliased.post(CHAT, chat("nope"))
     assert reply.status == 404
-    assert "gemini-plain" in reply.json["error"]["message"]
+    listed = {each["id"] for each in (await aliased.get("/v1/models")).json["data"]}
+    named = reply.json["error"]["message"].partition("Known models: ")[2].removesuffix(".")
+    assert set(named.split(", ")) == listed > {"auto", "gpt-4o", "mine", "gemini-plain"}
     assert told(reply) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("header", ["x-llmux-strict", "x-llmux-fallback", "x-llmux-resumable"])
+async def test_a_switch_that_is_neither_true_nor_false_is_400_even_where_nobody_is_asked(door, header):
+    """Ollama's clients load a model with a body that has no prompt."""
+    for path in (CHAT, "/api/chat", "/ollama/api/generate", "/api/embed", "/api/embeddings"):
+        reply = await door.post(path, {"model": "claude/say=hi"}, {header: "yes"})
+        assert (reply.status, header in str(reply.json)) == (400, True), path
 
 
 @pytest.mark.parametrize("more", [{}, {"stream": True}])

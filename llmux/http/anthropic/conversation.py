@@ -13,7 +13,7 @@ import msgspec
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
 from llmux.http.images import image_of
-from llmux.http.turns import join
+from llmux.http.turns import joined
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult
 
 _BILLING = "x-anthropic-billing-header:"
@@ -64,10 +64,11 @@ def conversation_of(
         if message.role == "system":
             texts += _texts(message.content, f"{where}.content")
         elif message.role in ("user", "assistant"):
-            join(turns, _turn(message, f"{where}.content"))
+            turns.append(_turn(message, f"{where}.content"))
         else:
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")
+    turns = joined(turns)
     if not turns:
         raise ClientFailure(
             "messages: at least one message that says something is required.", param="messages", code="missing_messages"

@@ -13,7 +13,7 @@ import msgspec
 
 from llmux.failures import ClientFailure, printable
 from llmux.http.images import image_in, image_of
-from llmux.http.turns import closed, join
+from llmux.http.turns import closed
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult
 
 
@@ -67,7 +67,7 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
         if message.role == "system":
             system += [message.content] if message.content else []
         elif message.role in ("user", "assistant", "tool"):
-            join(turns, _turn(message, calls, where))
+            turns.append(_turn(message, calls, where))
         else:
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")

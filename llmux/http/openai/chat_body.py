@@ -16,7 +16,16 @@ from llmux.config import Limits, Settings
 from llmux.failures import ClientFailure
 from llmux.http.bodies import check_count, check_depth, decoded, unsupported
 from llmux.http.openai.messages import ChatMessage, conversation_of, ignored_in
-from llmux.http.openai.sampling import ONE_ANSWER, Count, Effort, GenerationBody, sampling_of
+from llmux.http.openai.sampling import (
+    ONE_ANSWER,
+    UNTOLD,
+    Count,
+    Effort,
+    GenerationBody,
+    described,
+    effort_of,
+    sampling_of,
+)
 from llmux.prompts import Prompt
 
 
@@ -124,7 +133,7 @@ def _ignored(chat: ChatBody) -> tuple[str, ...]:
         "audio": chat.audio,
         "store": chat.store,
         "service_tier": chat.service_tier not in (None, "auto", "default"),
-        "reasoning_effort": chat.reasoning_effort == "max",  # it is not told apart from xhigh
+        "reasoning_effort": chat.reasoning_effort == UNTOLD,
     }
     return (*(name for name, wished in left_out.items() if wished), *ignored_in(chat.messages or []))
 
@@ -137,7 +146,7 @@ def _prompt(chat: ChatBody, limits: Limits) -> Prompt:
     sampling = msgspec.structs.replace(
         sampling,
         max_tokens=chat.max_completion_tokens or chat.max_tokens,
-        reasoning_effort="xhigh" if chat.reasoning_effort == "max" else chat.reasoning_effort,
+        reasoning_effort=effort_of(chat.reasoning_effort),
     )
     return Prompt(messages=turns, system=system, sampling=sampling, json_schema=_schema(chat.response_format, limits))
 
@@ -151,6 +160,4 @@ def _schema(form: ResponseFormat | None, limits: Limits) -> Mapping[str, Any] | 
     if form.json_schema is None or form.json_schema.schema is None:
         raise ClientFailure(f"{param} is required with the type json_schema.", param=param)
     check_depth(form.json_schema.schema, limits.json_depth_max, param)
-    if form.json_schema.description:
-        return {"description": form.json_schema.description, **form.json_schema.schema}
-    return form.json_schema.schema
+    return described(form.json_schema.schema, form.json_schema.description)

@@ -13,7 +13,7 @@ import msgspec
 from llmux.failures import ClientFailure, printable
 from llmux.http.bodies import unsupported
 from llmux.http.images import image_in
-from llmux.http.turns import closed, join
+from llmux.http.turns import closed
 from llmux.prompts import Image, Message, Part, Text, ToolCall, ToolResult
 
 
@@ -73,7 +73,7 @@ def conversation_of(messages: list[ChatMessage]) -> tuple[str, tuple[Message, ..
         if message.role in ("system", "developer"):
             system += _texts(message, where)
         elif message.role in ("user", "assistant", "tool"):
-            join(turns, _turn(message, where))
+            turns.append(_turn(message, where))
         else:
             role = printable(message.role, 40)
             raise ClientFailure(f"The role '{role}' is not known.", param=f"{where}.role", code="invalid_role")

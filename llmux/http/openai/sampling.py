@@ -1,6 +1,6 @@
 """What OpenAI's endpoints say in the same words about how an answer is drawn and streamed. Pure."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -14,6 +14,8 @@ Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+UNTOLD: Effort = "max"
+"""the effort that no provider tells apart from the one below it: it becomes that one, and is named as ignored"""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -47,6 +49,16 @@ class GenerationBody(msgspec.Struct, frozen=True):
 
 
 ONE_ANSWER = "n must be 1: a request has one answer. For more, send it again with the header Cache-Control: no-cache."
+
+
+def effort_of(asked: Effort | None) -> Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None:
+    """The canonical effort."""
+    return "xhigh" if asked == "max" else asked
+
+
+def described(schema: dict[str, Any], description: str | None) -> dict[str, Any]:
+    """The schema with a description that stands beside it, so that the model reads it too."""
+    return {"description": description, **schema} if description else schema
 
 
 def sampling_of(body: GenerationBody, limits: Limits) -> Sampling:

@@ -43,6 +43,16 @@ async def test_a_short_rest_leaves_retrying_to_the_client(door, virtual_time):
     assert "x-should-retry" not in reply.headers
 
 
+async def test_a_moment_in_which_nobody_can_answer_leaves_retrying_to_the_client(door, virtual_time):
+    """Trying again is of no use only where none of the reasons passes by itself."""
+    told = await door.post("/v1/messages", {"model": "fail=overloaded", "max_tokens": 9, "messages": HI})
+    assert told.json["error"]["type"] == "overloaded_error"
+    for reason in ("timed_out", "crashed", "unavailable"):
+        reply = await door.post("/v1/chat/completions", {"model": f"fail={reason}", "messages": HI})
+        assert (reply.status >= 500, len(reply.json["error"]["excluded"])) == (True, 4)
+        assert "x-should-retry" not in reply.headers, reason
+
+
 async def test_an_error_inside_a_stream_is_a_typed_frame_and_then_the_end(door):
     """OpenAI's client reads the message of an error frame only where `error` is an object."""
     asked = {"model": "claude/fail=crashed,after=2,say=one+two+three", "stream": True}

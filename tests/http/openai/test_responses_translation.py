@@ -92,6 +92,13 @@ def test_sampling_and_formats_reach_the_prompt():
     assert refused("hi", text={"format": {"type": "json_schema", "name": "A"}}).param == "text.format.schema"
 
 
+def test_an_effort_and_a_schema_mean_what_they_mean_in_a_chat():
+    got = asked("hi", reasoning={"effort": "max"})
+    assert (got.wish.prompt.sampling.reasoning_effort, got.ignored) == ("xhigh", ("reasoning.effort",))
+    form = {"type": "json_schema", "name": "A", "schema": {"type": "object"}, "description": "A city"}
+    assert prompt("hi", text={"format": form}).json_schema == {"description": "A city", "type": "object"}
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

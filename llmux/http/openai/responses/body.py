@@ -14,10 +14,9 @@ from llmux.config import Limits
 from llmux.failures import ClientFailure
 from llmux.http.bodies import check_count, check_depth, unsupported
 from llmux.http.openai.responses.items import GivenItem
+from llmux.http.openai.sampling import UNTOLD, Count, Effort, Share, Temperature, described, effort_of
 from llmux.prompts import Sampling
 
-Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Summary = Literal["auto", "concise", "detailed"]
 Verbosity = Literal["low", "medium", "high"]
 Name = Annotated[str, msgspec.Meta(max_length=64)]
@@ -65,8 +64,8 @@ class ResponsesBody(msgspec.Struct, frozen=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     store: bool | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
     max_output_tokens: Count | None = None
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
@@ -116,6 +115,8 @@ def ignored_of(body: ResponsesBody) -> tuple[str, ...]:
         names.append("text.verbosity")
     if body.reasoning is not None and body.reasoning.summary in ("concise", "detailed"):
         names.append("reasoning.summary")
+    if body.reasoning is not None and body.reasoning.effort == UNTOLD:
+        names.append("reasoning.effort")
     if body.stream_options is not None and body.stream_options.include_obfuscation:
         names.append("stream_options.include_obfuscation")
     return tuple(names)
@@ -137,7 +138,7 @@ def sampling_of(body: ResponsesBody) -> Sampling:
         temperature=body.temperature,
         top_p=body.top_p,
         max_tokens=body.max_output_tokens,
-        reasoning_effort=body.reasoning.effort if body.reasoning is not None else None,
+        reasoning_effort=effort_of(body.reasoning.effort) if body.reasoning is not None else None,
     )
 
 
@@ -151,4 +152,4 @@ def schema_of(body: ResponsesBody, limits: Limits) -> Mapping[str, Any] | None:
     if form.schema is None:
         raise ClientFailure("text.format.schema is required with the type json_schema.", param="text.format.schema")
     check_depth(form.schema, limits.json_depth_max, "text.format.schema")
-    return form.schema
+    return described(form.schema, form.description)

@@ -17,7 +17,7 @@ from llmux.http.openai.responses.items import (
     ReasoningItem,
     Refusal,
 )
-from llmux.http.turns import closed, join
+from llmux.http.turns import closed
 from llmux.prompts import Image, Message, Text, ToolCall, ToolResult
 
 
@@ -30,7 +30,7 @@ def conversation_of(items: Sequence[Item], instructions: str, earlier: int = 0) 
         if isinstance(item, MessageItem) and item.role in ("system", "developer"):
             system += [piece.text for piece in _pieces(item.content, where) if isinstance(piece, Text)]
         elif not isinstance(item, ReasoningItem):
-            join(turns, _turn(item, where))
+            turns.append(_turn(item, where))
     return closed(system, turns, "input")
 
 
