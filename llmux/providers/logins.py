@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llmux.failures import ConfigurationWrong, Kind, LLMuxError, ProviderFailure
-from llmux.providers import process
+from llmux.providers import programs
 from llmux.providers.adapter import Place
 from llmux.providers.claude import login as claude
 from llmux.providers.codex import login as codex
@@ -162,7 +162,7 @@ def _stored_claude(place: Place) -> Stored | None:
         return None  # the token does not say
     file = claude.credentials(env)
     login = _json(file).get("claudeAiOauth", {})
-    return Stored(_time(login.get("expiresAt")), bool(login.get("refreshToken")) and process.writable(file))
+    return Stored(_time(login.get("expiresAt")), bool(login.get("refreshToken")) and programs.writable(file))
 
 
 def _stored_codex(place: Place) -> Stored | None:

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.providers import process
+from llmux.providers import programs
 from llmux.providers.adapter import Place, Readiness, log_in
 from llmux.providers.claude import signs
 
@@ -40,7 +40,7 @@ def environment(place: Place) -> dict[str, str]:
     """
     patience_ms = max(120_000, place.settings.first_byte_ms_max + 10_000)  # the actor's deadline comes first
     given = {**QUIET, API_TIMEOUT: str(patience_ms), **_login(place), **place.settings.env}
-    return process.minimal_environment(place.environ, given)
+    return programs.minimal_environment(place.environ, given)
 
 
 def talkative_environment(place: Place) -> dict[str, str]:
@@ -87,7 +87,7 @@ def prepare(place: Place) -> None:
 
 def program(place: Place) -> Path | None:
     """The CLI, or None when it is not installed."""
-    return process.find(place.settings.command, environment(place).get("PATH", ""))
+    return programs.find(place.settings.command, environment(place).get("PATH", ""))
 
 
 # --- the probe -----------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Probe:
             return self._unfit(f"'{found}' does not answer like Claude Code. {INSTALL}")
         numbers = tuple(int(part) for part in match.groups())
         version, stamp = ".".join(map(str, numbers)), login_stamp(env)
-        _, said = await process.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
+        _, said = await programs.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
         try:
             logged_in = msgspec.json.decode(said, type=_Status).loggedIn
         except msgspec.DecodeError:
@@ -159,7 +159,7 @@ class Probe:
         file = _identity(found)
         if not file or self._version[0] != file:
             env, cwd = environment(self._place), empty_dir(self._place)
-            status, said = await process.output_of(
+            status, said = await programs.output_of(
                 [str(found), "--version"], env=env, cwd=cwd, limits=self._place.limits
             )
             self._version = (file if status == 0 else "", said)
