@@ -1,8 +1,9 @@
 """A provider that does what its model's name says: for `llmux demo`, for tests and for load tests. No I/O, only trio's clock.
 
 A name that is a script (`scripted_names`) is carried out. **Any other name** ("claude-opus-4-5") gets a short fixed text which
-says that it is a demo. The provider is its own tokenizer: one word is one token, so its counts are real. `max_tokens` cuts the answer after that many words (finish "length"), a stop
-sequence cuts it before itself. Asked for vectors, every model makes the same ones: equal texts have equal vectors.
+says that it is a demo. The provider is its own tokenizer: one word is one token, so its counts are real. `max_tokens` cuts the
+answer after that many words (finish "length"), a stop sequence cuts it before itself. Asked for
+vectors, every model makes the same ones: equal texts have equal vectors.
 """
 
 import re

@@ -10,7 +10,7 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Prompt, user
-from llmux.providers import ollama_http
+from llmux.providers import ollama_http, ollama_patience
 from llmux.providers.adapter import Call
 from llmux.providers.ollama import OllamaAdapter
 from llmux.providers.ollama_wire import ModelFacts
