@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from llmux.clock import SystemClock
 from llmux.config import Account, Limits
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Prompt, assistant, user
@@ -188,6 +189,33 @@ async def test_a_login_that_cannot_be_renewed_is_told(
     assert readiness.ready
     assert "is read-only" in readiness.sentence
     assert "claude setup-token" in readiness.sentence
+
+
+@pytest.mark.parametrize(
+    ("ends_in_s", "refresh_token", "environ", "ready"),
+    [
+        (-60, "", {}, False),
+        (-60, "renews", {}, True),
+        (60, "", {}, True),
+        (-60, "", {"CLAUDE_CODE_OAUTH_TOKEN": "used instead"}, True),
+    ],
+)
+async def test_a_login_that_has_ended_for_good_is_told_before_anything_is_spent(
+    make: Make, tmp_path: Path, ends_in_s: int, refresh_token: str, environ: dict[str, str], ready: bool
+) -> None:
+    """The CLI takes it for a login until the vendor answers 401."""
+    file = tmp_path / "home" / ".claude" / ".credentials.json"
+    file.parent.mkdir(parents=True)
+    login = {
+        "expiresAt": SystemClock().now() + ends_in_s * 1000,
+        "refreshToken": refresh_token,
+        "accessToken": "canary",
+    }
+    file.write_text(json.dumps({"claudeAiOauth": login}), "utf-8")
+    readiness = await make(environ=environ).probe()
+    assert readiness.ready is ready
+    assert ("has ended, and Claude Code cannot renew it there. Type: " in readiness.sentence) is not ready
+    assert "canary" not in readiness.sentence
 
 
 def slow_claude(folder: Path) -> Path:
