@@ -16,6 +16,8 @@ from tests.upstreams.running import Upstream
 ATTEMPTS = int(os.environ.get("LLMUX_TEST_ATTEMPTS", "50"))
 SEED = int(os.environ.get("LLMUX_TEST_SEED", "20261122"))
 AT_ONCE = 4
+GROWTH_BYTES_MAX = 16_000_000
+"""of our own process; it holds an adapter, not the answers that went by"""
 
 
 def descriptors(pid: int) -> int:
@@ -62,12 +64,14 @@ async def test_nothing_grows_over_attempts_that_are_left_at_random(codex_api: Up
         await many(adapter, codex_api, 24, draw)
         pid = app_server()
         at_first = (descriptors(pid), descriptors(os.getpid()), memory_bytes(pid))
+        ours = memory_bytes(os.getpid())
         await many(adapter, codex_api, ATTEMPTS, draw)
         assert app_server() == pid, "the same server outlived them all"
         at_last = (descriptors(pid), descriptors(os.getpid()), memory_bytes(pid))
         assert at_last[0] <= at_first[0] + 8, "the database of Codex opens a few more when there is much to do"
         assert at_last[1] <= at_first[1] + 2
         assert at_last[2] - at_first[2] < 60_000_000
+        assert memory_bytes(os.getpid()) - ours < GROWTH_BYTES_MAX
         connection = adapter._keeper._current.connection
         assert (connection._pending, connection._inboxes) == ({}, {})
         statistics = adapter.statistics()
