@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ def main(requests: int, only: tuple[str, ...], directory: Path) -> None:
                     console.print(f"  {driver.name}, {login} ...", style="dim")
                     figures += measured(driver, login, work / driver.name / login.replace(" ", "-"), requests)
                     console.print(f"    load {os.getloadavg()[0]:.1f}", style="dim", highlight=False)
+        if not only:
+            figures.append(idle_installation(work / "idle"))
     finally:
         shutil.rmtree(work)
     shown(figures, console)
@@ -122,6 +124,25 @@ def measured(driver: Driver, login: str, home: Path, requests: int) -> list[Figu
             cancelled = [_cancelled(driver, gateway, api, number) for number in range(requests)]
             mixed_up = _mixed_up(driver, gateway, api)
     return _figures(f"{driver.name}, {login}", timings, cancelled, memory, statistics.median(fsyncs)) + mixed_up
+
+
+def idle_installation(home: Path) -> Figure:
+    """The memory of a gateway with the defaults of all three tools, each logged in and none asked yet."""
+    home.mkdir(parents=True)
+    with ExitStack() as stack:
+        environ, tables, settle_s = {}, [], 0.0
+        for kind in DRIVERS:
+            driver = kind()
+            certificates = ("--certificates", str(home)) if driver.certificates else ()
+            api = stack.enter_context(upstream(driver.stand_in, *certificates))
+            environ |= driver.prepare(home, driver.logins[0], api)
+            tables.append(driver.toml(home, driver.logins[0], api))
+            settle_s = max(settle_s, 3 * driver.settle_s)
+        gateway = stack.enter_context(gateway_process(home, toml="".join(tables), **environ))
+        time.sleep(settle_s)
+        _settled(driver, gateway)
+        programs = len(descendants(gateway.process.pid))
+        return Figure("all tools, idle", f"memory of gateway and {programs} programs (PSS)", "MB", _memory_mb(gateway))
 
 
 def _timed(driver: Driver, api: Upstream, ask: Ask, text: str) -> Timing:

@@ -82,11 +82,7 @@ async def _probe(
 def _finding(place: Place, readiness: Readiness) -> Finding:
     login = stored(place) if readiness.installed else None
     expires_at, renews = (login.expires_at, login.renews) if login else (None, False)
-    expired = expires_at is not None and expires_at <= place.clock.now() and not renews
-    notes = (
-        newer_than_tested(place.settings.kind, readiness.version),
-        "Its stored login has ended and cannot be renewed where it is: log in again." if expired else "",
-    )
+    notes = (newer_than_tested(place.settings.kind, readiness.version),)
     return Finding(
         place.name,
         place.account.name,

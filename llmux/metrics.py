@@ -1,6 +1,6 @@
 """Prometheus: counters are a projection of the events, gauges read what is there when they are scraped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar, cast
 
 from prometheus_client import (
@@ -12,6 +12,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from llmux.events import (
     ActorRestarted,
@@ -118,6 +120,10 @@ class Metrics:
         self._log_bytes_max.set_function(bytes_max)
         self._witnessed.set_function(witnessed)
 
+    def read_workers(self, counts: Callable[[], Iterable[tuple[str, str, str, int]]]) -> None:
+        """Says where the gauge of the workers reads from: (provider, account, state, how many), all of them configured names."""
+        self._registry.register(_Workers(counts))
+
     def render(self) -> bytes:
         """Everything in the Prometheus text format 0.0.4."""
         return generate_latest(self._registry)
@@ -175,6 +181,21 @@ class Metrics:
                 self._child(self._restarts, fact.actor).inc()
             case _:
                 self._child(self._requests, "", OTHER, "cancelled").inc()
+
+
+class _Workers(Collector):
+    """A gauge whose values are asked for together, when it is scraped."""
+
+    def __init__(self, counts: Callable[[], Iterable[tuple[str, str, str, int]]]):
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        workers = GaugeMetricFamily(
+            "llmux_workers", "Provider processes or connections, by state", labels=("provider", "account", "state")
+        )
+        for provider, account, state, count in self._counts():
+            workers.add_metric((provider, account, state), count)
+        yield workers
 
 
 _COUNTED = frozenset(

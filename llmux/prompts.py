@@ -163,7 +163,8 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """The last chunk of every good answer: exactly one, and nothing after it.
 
     `model` is the model that really answered, as the provider names it ("" where it does not say);
-    `ignored` names the wishes of the prompt that this provider could not carry out; `stop_sequence` is the one of the prompt
+    `ignored` names the wishes of the prompt that this provider could not carry out, and `USAGE` where it told no token counts:
+    then they are 0, and nothing is guessed; `stop_sequence` is the one of the prompt
     that ended the answer ("" where none did, or the provider does not say).
     """
 
@@ -173,6 +174,9 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
     ignored: tuple[str, ...] = ()
     stop_sequence: str = ""
 
+
+USAGE = "usage"
+"""among what is named as ignored: the provider has not told its token counts"""
 
 Chunk = TextDelta | ReasoningDelta | ToolCallDelta | Vectors | Finish
 

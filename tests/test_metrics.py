@@ -1,5 +1,8 @@
 """Counters are a projection of the events; labels are bounded."""
 
+from functools import partial
+
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmux.actors.opening import open_system
@@ -47,6 +50,23 @@ async def test_every_end_of_a_request_is_counted(tmp_path, virtual_time):
     assert found["llmux_rejected_total", ("code", "invalid_json"), ("endpoint", "/api/smart")] == 1
     assert found["llmux_active_requests",] == 0
     assert found["llmux_log_position",] > 10
+
+
+async def test_the_workers_are_shown_by_state(tmp_path, virtual_time):
+    async with open_system(house_settings(tmp_path, {"one": scripted("hang")}), SeededClock(), environ={}) as system:
+
+        def busy() -> float:
+            where = (("account", "default"), ("provider", "one"), ("state", "busy"))
+            return samples(system.metrics.render())["llmux_workers", *where]
+
+        assert busy() == 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(ask, system, provider="one"))
+            await trio.sleep(1)
+            assert busy() == 1
+            nursery.cancel_scope.cancel()
+        found = [name for name, *_ in samples(system.metrics.render()) if name == "llmux_workers"]
+        assert len(found) == 3, "starting, idle and busy, for every account"
 
 
 def test_a_model_nobody_configured_is_no_label():

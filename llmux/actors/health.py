@@ -1,5 +1,6 @@
 """How everything is: for people, health checks and routing tables. Only reads."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -53,6 +54,14 @@ class Health(msgspec.Struct, frozen=True):
     active_requests: int
     degraded_because: tuple[str, ...]
     content: ContentStatistics | None
+
+
+def workers_by_state(system: "System") -> Iterator[tuple[str, str, str, int]]:
+    """The workers of every account of every provider: (provider, account, state, how many)."""
+    for name, provider in system.providers.items():
+        for account, slots in provider.slots().items():
+            for state in ("starting", "idle", "busy"):
+                yield name, account, state, getattr(slots.workers, state)
 
 
 def health_of(system: "System") -> Health:

@@ -19,7 +19,7 @@ from llmux.actors.dispatch import Dispatch
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints
-from llmux.actors.health import Health, health_of
+from llmux.actors.health import Health, health_of, workers_by_state
 from llmux.actors.history import History
 from llmux.actors.journal import Journal
 from llmux.actors.kept_responses import KeptResponses
@@ -111,6 +111,7 @@ class System:
             bytes_max=lambda: self.budget.size().bytes_max,
             witnessed=lambda: self.witness.last.position if self.witness.last else 0,
         )
+        metrics.read_workers(lambda: workers_by_state(self))
 
     def __repr__(self) -> str:
         state = "closing" if self.closing else "open"

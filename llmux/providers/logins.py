@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from llmux.failures import ConfigurationWrong, Kind, LLMuxError, ProviderFailure
-from llmux.providers import process
 from llmux.providers.adapter import Place
 from llmux.providers.claude import login as claude
 from llmux.providers.codex import login as codex
@@ -160,9 +159,7 @@ def _stored_claude(place: Place) -> Stored | None:
     env = claude.environment(place)
     if env.get(claude.LOGIN_VARIABLE):
         return None  # the token does not say
-    file = claude.credentials(env)
-    login = _json(file).get("claudeAiOauth", {})
-    return Stored(_time(login.get("expiresAt")), bool(login.get("refreshToken")) and process.writable(file))
+    return Stored(*claude.ending(env)) if claude.credentials(env).exists() else None
 
 
 def _stored_codex(place: Place) -> Stored | None:

@@ -3,9 +3,6 @@
 Success is a line with `done: true`; whatever else ends a stream is a failure. An empty answer is one too, unless the prompt's
 own `max_tokens` or stop sequences explain it.
 
-A model that is not in memory is loaded before the first byte, which can take minutes: the whole deadline for the first byte is
-for that. Once the server lists the model as loaded, a shorter one counts. The server is asked only when an answer keeps waiting.
-
 A prompt that does not fit into the model's context: newer servers refuse it, because they are told to (`truncate: false`). Older
 ones drop the beginning of it in silence. What certainly does not fit is therefore not sent at all, and an answer whose own
 count of prompt tokens shows a cut ends as the failure `context_too_long` in the place of its `Finish`. The cost is one call of
@@ -13,9 +10,7 @@ count of prompt tokens shows a cut ends as the failure `context_too_long` in the
 cut cannot be seen.
 """
 
-from collections.abc import Awaitable
 from contextlib import AsyncExitStack, suppress
-from typing import TypeVar
 
 import msgspec
 import trio
@@ -26,6 +21,7 @@ from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, Worker
 from llmux.providers.ollama_embedding import BYTES_PER_NUMBER_MAX, embed_request, read_embeddings
 from llmux.providers.ollama_http import Exchange, Lost, Server, TooLong
 from llmux.providers.ollama_listing import Tag, Tags, listed_of
+from llmux.providers.ollama_patience import Patience
 from llmux.providers.ollama_wire import (
     UNREADABLE,
     Line,
@@ -42,20 +38,6 @@ MODELS_KEPT_MAX = 256
 REST_SECONDS_MAX = 0.1
 """how long the end of the body may lag behind the last line before its connection is given up"""
 
-T = TypeVar("T")
-
-LOOK_SECONDS = 2
-"""how often the server is asked whether a model is loaded, while an answer waits for its beginning"""
-LOADED_SECONDS_MAX = 120
-"""how long a model that is in memory may take to begin: it reads the prompt, and it may have others to answer first"""
-
-
-class _Waiting:
-    """The wait for an answer to begin, and whether its model is being loaded meanwhile."""
-
-    def __init__(self, scope: trio.CancelScope):
-        self.scope, self.loading = scope, False
-
 
 class _Version(msgspec.Struct):
     version: str
@@ -70,7 +52,8 @@ class OllamaAdapter:
         self._facts: dict[str, ModelFacts] = {}
         self._digests: dict[str, str] = {}
         self._names: frozenset[str] = frozenset()
-        self._busy = self._loading = 0
+        self._patience = Patience(self._server, place.limits, place.settings.first_byte_ms_max)
+        self._busy = 0
 
     def __repr__(self) -> str:
         return f"<OllamaAdapter {self._server.url} {self._busy} busy, {self._server.idle} idle, {len(self._digests)} models>"
@@ -90,7 +73,7 @@ class OllamaAdapter:
     def statistics(self) -> WorkerStatistics:
         """The workers are connections; `starting` are those whose answer waits for a model to be loaded (and `busy`, too)."""
         return WorkerStatistics(
-            starting=self._loading, idle=self._server.idle, busy=self._busy, started=self._server.connected
+            starting=self._patience.loading, idle=self._server.idle, busy=self._busy, started=self._server.connected
         )
 
     # --- one answer -------------------------------------------------------------------------------------------------
@@ -140,59 +123,11 @@ class OllamaAdapter:
     async def _begin(self, stack: AsyncExitStack, path: str, body: bytes, model: str) -> Exchange:
         """The exchange, opened on the stack, once its answer has begun well. Raises ProviderFailure, and Lost."""
         begun = stack.enter_async_context(self._server.exchange("POST", path, body))
-        exchange = await self._patiently(begun, model)
+        exchange = await self._patience.begin(begun, model)
         if exchange.status != 200:
             text = await exchange.whole(ERROR_BYTES_MAX)
             raise failure_of(exchange.status, text, model, exchange.headers.get("retry-after", ""))
         return exchange
-
-    async def _patiently(self, begun: Awaitable[Exchange], model: str) -> Exchange:
-        """Waits for the answer to begin, as long as a model that has to be loaded, or one that need not, may take."""
-        bound_ms = self._place.settings.first_byte_ms_max
-        waiting = _Waiting(
-            trio.CancelScope(deadline=trio.current_time() + (bound_ms - min(1_000, bound_ms // 3)) / 1000)
-        )
-        exchange: Exchange | None = None
-        raised: BaseException | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, model, waiting)
-            try:
-                with waiting.scope:
-                    exchange = await begun
-            except BaseException as error:  # raised again below, outside the nursery that would wrap it in a group
-                raised = error
-            nursery.cancel_scope.cancel()
-        if raised is not None:
-            raise raised
-        if exchange is None:
-            raise _silent(model, waiting.loading)
-        return exchange
-
-    async def _watch(self, model: str, waiting: "_Waiting") -> None:
-        """While an answer does not begin: looks whether its model is being loaded, and shortens the wait once it is there."""
-        try:
-            while True:
-                await trio.sleep(LOOK_SECONDS)
-                loaded = await self._is_loaded(model)
-                self._loading += (loaded is False) - waiting.loading
-                waiting.loading = loaded is False
-                if loaded:
-                    ends = trio.current_time() + LOADED_SECONDS_MAX
-                    waiting.scope.deadline = min(waiting.scope.deadline, ends)
-                    return
-        finally:
-            self._loading -= waiting.loading
-
-    async def _is_loaded(self, model: str) -> bool | None:
-        """Whether the server has the model in memory; None when it does not say."""
-        with trio.move_on_after(self._limits.probe_ms_max / 1000):
-            try:
-                running = await self._read("/api/ps", Tags)
-            except (Lost, TooLong, *UNREADABLE):
-                return None
-            names = {tag.name for tag in running.models or []}
-            return model in names or f"{model}:latest" in names
-        return None
 
     async def _pass_on(self, exchange: Exchange, call: Call, emit: Emit) -> Line:
         """Emits what the lines say and returns the last one."""
@@ -253,8 +188,8 @@ class OllamaAdapter:
         reason = f"The Ollama server at {self._server.url} does not answer in time."
         with trio.move_on_after(self._limits.probe_ms_max / 1000 * 0.9):
             try:
-                version = await self._read("/api/version", _Version)
-                tags = await self._read("/api/tags", Tags)
+                version = await self._server.read("/api/version", _Version, self._limits.line_bytes_max)
+                tags = await self._server.read("/api/tags", Tags, self._limits.line_bytes_max)
                 self._learn(tags.models or [])
                 return Readiness(
                     installed=True,
@@ -269,11 +204,6 @@ class OllamaAdapter:
             except (TooLong, *UNREADABLE):
                 reason = self._stranger()
         return Readiness(installed=False, logged_in=True, sentence=reason)
-
-    async def _read(self, path: str, form: type[T]) -> T:
-        async with self._server.exchange("GET", path) as exchange:
-            body = await exchange.whole(self._limits.line_bytes_max)
-            return msgspec.json.decode(body if exchange.status == 200 else b"", type=form)
 
     def _learn(self, tags: list[Tag]) -> None:
         digests = {tag.name: tag.digest for tag in tags}
@@ -294,15 +224,6 @@ class OllamaAdapter:
 
     def _stranger(self) -> str:
         return f"What answers at {self._server.url} is not an Ollama server. Correct [providers.ollama] url or OLLAMA_HOST."
-
-
-def _silent(model: str, loading: bool) -> ProviderFailure:
-    shown = printable(model, 100)
-    if loading:
-        message, evidence = f"Ollama was still loading the model '{shown}' when the time was up.", "ollama.loading"
-    else:
-        message, evidence = f"Ollama did not begin to answer with the model '{shown}' in time.", "ollama.silent"
-    return ProviderFailure(Kind.TIMED_OUT, message, evidence=evidence, phase="first_byte")
 
 
 def _garbled(message: str, evidence: str) -> ProviderFailure:

@@ -12,10 +12,11 @@ import math
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import h11
+import msgspec
 import trio
 
 READ_BYTES = 65_536
@@ -23,6 +24,7 @@ IDLE_SECONDS_MAX = 60
 STALE_SECONDS_MAX = 1
 """a kept connection that is lost later than this after the request was open when it was asked: the server may have worked for it"""
 Stage = Literal["connect", "head", "body"]
+T = TypeVar("T")
 
 
 class Lost(Exception):
@@ -180,6 +182,12 @@ class Server:
                 self._idle.append(connection)
             else:
                 await _close(connection)
+
+    async def read(self, path: str, form: type[T], bytes_max: int) -> T:
+        """What a GET of `path` answers, as `form`. Raises Lost, TooLong, and msgspec's errors for anything else than that."""
+        async with self.exchange("GET", path) as exchange:
+            body = await exchange.whole(bytes_max)
+            return msgspec.json.decode(body if exchange.status == 200 else b"", type=form)
 
     async def _head(self, connection: _Connection, request: h11.Request, body: bytes) -> h11.Response:
         parts = (h11.Data(data=body),) if body else ()

@@ -266,11 +266,11 @@ def test_doctor_tells_what_follows_from_a_login_that_cannot_be_written(
         machine.type("login", name)
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everywhere
     found = machine.doctor()
-    assert "cannot renew its login" in found["claude"]["sentence"]
+    assert "has ended, and Claude Code cannot renew it there" in found["claude"]["sentence"], "it ended in 1970"
     assert "cannot be written here" in found["codex"]["sentence"]
     assert "renews its own copy" in found["gemini"]["sentence"]
     assert [found[name]["login_renews"] for name in ("claude", "codex", "gemini")] == [False, False, True]
-    assert found["claude"]["notes"] == ["Its stored login has ended and cannot be renewed where it is: log in again."]
+    assert [found[name]["logged_in"] for name in ("claude", "codex", "gemini")] == [False, True, True]
 
 
 @pytest.mark.parametrize(

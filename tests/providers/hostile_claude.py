@@ -51,6 +51,11 @@ def answer() -> None:
             sys.exit(3)
         case "silent":
             pass
+        case "stalls":
+            text("Hello")
+        case "can be interrupted":
+            text("Hello")
+            return
         case _:
             text("Hello")
             stop()
@@ -87,6 +92,8 @@ def main() -> None:
                 open(os.environ["HOSTILE_ONCE"], "w").close()
                 linger()
         elif line["type"] == "control_request":
+            if line["request"]["subtype"] == "interrupt":
+                open(os.environ["HOSTILE_ONCE"], "w").close()
             if MODE == "closes its input":
                 os.close(0)
             good = MODE != "refuses settings"

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import trio
 
+from llmux.clock import SystemClock
 from llmux.config import Account, Limits
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Prompt, assistant, user
-from llmux.providers.adapter import QuotaWindow
+from llmux.prompts import Chunk, Prompt, assistant, user
+from llmux.providers.adapter import Call, QuotaWindow
 from llmux.providers.claude import ClaudeAdapter
 from llmux.providers.claude import login as claude_login
 from tests.providers.hearing import Heard, ask, descendants, place_of
@@ -74,6 +75,27 @@ async def test_a_good_answer_brings_its_quota(make: Make) -> None:
     heard = await ask(make(), Prompt((user("a"), assistant("b"), user("c"))), *MODEL)
     assert heard.answer.text == "Hello"
     assert heard.windows == [QuotaWindow("five_hour", "allowed", resets_at=9000)]
+
+
+@pytest.mark.parametrize("mode", ["can be interrupted", "stalls"])
+async def test_who_is_cancelled_hangs_up_at_the_vendor_and_is_then_killed_whether_it_has_or_not(
+    make: Make, tmp_path: Path, mode: str
+) -> None:
+    """The kernel closes the connections of a killed process only when it has given its memory back."""
+    adapter = make(mode, env={"HOSTILE_ONCE": str(tmp_path / "interrupted")})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(adapter.serve)
+        with trio.fail_after(20), trio.CancelScope() as scope:
+
+            async def leave(chunk: Chunk) -> None:
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+
+            await adapter.answer(Call(Prompt((user("Hello"),)), *MODEL), leave, lambda window: None)
+        nursery.cancel_scope.cancel()
+    assert scope.cancelled_caught
+    assert (tmp_path / "interrupted").exists() is (mode == "can be interrupted")
+    assert descendants() == {}
 
 
 # --- what the process is given -------------------------------------------------------------------------------------
@@ -188,6 +210,33 @@ async def test_a_login_that_cannot_be_renewed_is_told(
     assert readiness.ready
     assert "is read-only" in readiness.sentence
     assert "claude setup-token" in readiness.sentence
+
+
+@pytest.mark.parametrize(
+    ("ends_in_s", "refresh_token", "environ", "ready"),
+    [
+        (-60, "", {}, False),
+        (-60, "renews", {}, True),
+        (60, "", {}, True),
+        (-60, "", {"CLAUDE_CODE_OAUTH_TOKEN": "used instead"}, True),
+    ],
+)
+async def test_a_login_that_has_ended_for_good_is_told_before_anything_is_spent(
+    make: Make, tmp_path: Path, ends_in_s: int, refresh_token: str, environ: dict[str, str], ready: bool
+) -> None:
+    """The CLI takes it for a login until the vendor answers 401."""
+    file = tmp_path / "home" / ".claude" / ".credentials.json"
+    file.parent.mkdir(parents=True)
+    login = {
+        "expiresAt": SystemClock().now() + ends_in_s * 1000,
+        "refreshToken": refresh_token,
+        "accessToken": "canary",
+    }
+    file.write_text(json.dumps({"claudeAiOauth": login}), "utf-8")
+    readiness = await make(environ=environ).probe()
+    assert readiness.ready is ready
+    assert ("has ended, and Claude Code cannot renew it there. Type: " in readiness.sentence) is not ready
+    assert "canary" not in readiness.sentence
 
 
 def slow_claude(folder: Path) -> Path:

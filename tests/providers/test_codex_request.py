@@ -60,7 +60,8 @@ def test_an_image_that_codex_would_silently_leave_out_is_refused(image: Image) -
 def test_wishes_that_the_protocol_has_no_word_for_are_named() -> None:
     sampling = Sampling(temperature=0.0, top_p=1.0, stop=("x",), max_tokens=5, seed=0, reasoning_effort="high")
     made = request(Prompt((user("q"),), sampling=sampling, json_schema={}))
-    assert made.ignored == ("temperature", "top_p", "stop", "max_tokens", "seed", "json_schema")
+    assert made.ignored == ("temperature", "top_p", "max_tokens", "seed", "json_schema")
+    assert made.stop == ("x",), "the answer is cut here"
     assert made.turn == {"input": [], "effort": "high"}
 
 

@@ -10,7 +10,7 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Prompt, user
-from llmux.providers import ollama, ollama_http
+from llmux.providers import ollama_http, ollama_patience
 from llmux.providers.adapter import Call
 from llmux.providers.ollama import OllamaAdapter
 from llmux.providers.ollama_wire import ModelFacts
@@ -35,8 +35,8 @@ def server(running_server: Upstream) -> Upstream:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ollama, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(ollama, "LOADED_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(ollama_patience, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(ollama_patience, "LOADED_SECONDS_MAX", 0.2)
 
 
 def made(directory: Path, url: str, **settings: int) -> OllamaAdapter:

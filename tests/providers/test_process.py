@@ -15,7 +15,8 @@ import trio.testing
 
 from llmux.config import Limits
 from llmux.failures import Kind, ProviderFailure
-from llmux.providers.process import LineTooLong, find, minimal_environment, output_of, running
+from llmux.providers.process import LineTooLong, running
+from llmux.providers.programs import output_of
 from tests.providers.hearing import descendants
 
 ENV = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
@@ -184,25 +185,10 @@ async def test_a_program_that_cannot_be_started_is_unavailable(tmp_path):
     assert caught.value.kind is Kind.UNAVAILABLE
 
 
-async def test_the_environment_is_exactly_what_was_given(tmp_path):
-    given = minimal_environment({"HOME": "/h", "PATH": "/p", "API_KEY": "secret", "LANG": "de"}, {"EXTRA": "1"})
-    assert given == {"HOME": "/h", "PATH": "/p", "LANG": "C.UTF-8", "TERM": "dumb", "EXTRA": "1"}
-    status, output = await output_of(["/usr/bin/env"], env=given, cwd=tmp_path, limits=LIMITS)
-    assert status == 0
-    assert sorted(output.decode().splitlines()) == sorted(f"{name}={value}" for name, value in given.items())
-
-
 async def test_it_leads_a_group_and_a_session_of_its_own_in_the_directory_it_was_given(tmp_path):
     source = "import os; print(os.getpid() == os.getpgid(0) == os.getsid(0), os.getcwd())"
     status, output = await output_of(program(source), env=ENV, cwd=tmp_path, limits=LIMITS)
     assert (status, output.decode().strip()) == (0, f"True {tmp_path}")
-
-
-async def test_output_that_is_too_much_is_garbled(tmp_path):
-    limits = Limits(line_bytes_max=10_000, stop_ms_max=200)
-    with pytest.raises(ProviderFailure) as caught:
-        await output_of(program("while True: print('x' * 99)"), env=ENV, cwd=tmp_path, limits=limits)
-    assert caught.value.kind is Kind.GARBLED
 
 
 async def test_it_outlives_the_idle_time_of_worker_threads(tmp_path, monkeypatch):
@@ -253,15 +239,6 @@ async def test_fifty_runs_leave_no_descriptor_and_no_process_behind(tmp_path):
         await once(number)
     assert len(os.listdir("/proc/self/fd")) == before
     assert not [pid for pid, name in descendants().items() if name == "cat"]
-
-
-def test_programs_are_found_by_name_or_by_path(tmp_path):
-    tool = tmp_path / "tool"
-    tool.write_text("#!/bin/sh\n")
-    assert find("tool", str(tmp_path)) is None, "it is not executable"
-    tool.chmod(0o755)
-    assert find("tool", str(tmp_path)) == tool == find(str(tool), "")
-    assert find("nothing", str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("free", [0, 1, 2])

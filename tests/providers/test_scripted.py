@@ -10,7 +10,8 @@ from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Finish, Prompt, ReasoningDelta, Sampling, TextDelta, Usage, assistant, user
 from llmux.providers.adapter import QuotaWindow
 from llmux.providers.registry import adapter_for
-from llmux.providers.scripted import Script, ScriptedAdapter, script_of
+from llmux.providers.scripted import ScriptedAdapter
+from llmux.providers.scripted_names import Script, script_of
 from tests.providers.hearing import Heard, ask, place_of
 
 

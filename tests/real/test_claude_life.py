@@ -13,12 +13,14 @@ import trio
 from llmux.failures import ProviderFailure
 from tests.gateway import gateway_process
 from tests.providers.hearing import descendants
-from tests.providers.test_claude_life import SEED, attempts
+from tests.providers.test_claude_life import SEED, attempts, resident_kb
 from tests.real.claude_running import SONNET, TOKEN, adapter_of, ask, served
 from tests.real.clis import claude
 from tests.upstreams.running import Upstream, upstream
 
-ATTEMPTS = int(os.environ.get("LLMUX_TEST_ATTEMPTS", "16"))
+ATTEMPTS = int(os.environ.get("LLMUX_TEST_ATTEMPTS", "50"))
+GROWTH_KB_MAX = 16_000
+"""of our own process; it holds an adapter, not the answers that went by"""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +38,17 @@ async def test_random_disconnects_leave_no_process_no_descriptor_and_no_request(
     api.reset()
     api.control(text="one two three four five six", pause_s=0.05)
     adapter = adapter_of(api, tmp_path, concurrency=2)
+    draw = random.Random(SEED)
     async with served(adapter):
-        files = len(os.listdir("/proc/self/fd"))
-        await attempts(adapter, random.Random(SEED), ATTEMPTS, seconds=1)
+        await attempts(adapter, draw, 4, seconds=1)  # what is loaded and allocated once
+        files, memory = len(os.listdir("/proc/self/fd")), resident_kb()
+        await attempts(adapter, draw, ATTEMPTS, seconds=1)
         with trio.fail_after(30):
             while adapter.statistics().busy or adapter.statistics().starting:
                 await trio.sleep(0.02)
         assert len(running()) == adapter.statistics().idle
-        assert len(os.listdir("/proc/self/fd")) <= files + 4 * 3
+        assert len(os.listdir("/proc/self/fd")) <= files + 4 * 3, "four for each process that waits"
+        assert resident_kb() - memory < GROWTH_KB_MAX
     assert running() == []
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) <= 12, (
         "killed processes leave no heap of files"

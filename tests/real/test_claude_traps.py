@@ -27,6 +27,8 @@ trap                                                                test, here u
 5    the first end of a message is the end                          test_trap_1_…, test_trap_2_…, test_trap_7_…
 6    limits with and without a name; retries; 404 asked twice       test_claude.py: test_every_failure_of_the_api_has_its_kind
 7    quota without tokens needs a process that may talk             test_claude_warm.py: test_the_quota_is_asked_…
+9    "[1m]" behind a name is the long context                        test_a_model_name_with_1m_…
+9    an old model is silently another one                           test_an_old_model_is_asked_for_by_its_own_name_…
 10   closing its input cancels nothing; it outlives its parent      test_claude.py: test_cancelling_…, test_claude_life.py: test_kill_nine_…
 -    a past question that was a bare text changes its form          test_claude_history.py
 -    images are made smaller or coarser, or a sentence              test_images_arrive_changed_exactly_when_that_is_said
@@ -279,3 +281,30 @@ async def test_images_arrive_changed_exactly_when_that_is_said(
     went_up = next(block["source"]["data"] for block in blocks(body["messages"][0]) if block["type"] == "image")
     assert (went_up != picture.data) is changed
     assert heard.answer.finish.ignored == (("image_size",) if changed else ())
+
+
+async def test_a_model_name_with_1m_asks_for_the_long_context_and_the_suffix_stays_here(
+    api: Upstream, tmp_path: Path
+) -> None:
+    adapter = adapter_of(api, tmp_path, models=("long", "short"), upstream={"long": "sonnet[1m]", "short": "sonnet"})
+    async with served(adapter, warm=False):
+        await ask(adapter, "Hello", ("long", "sonnet[1m]"))
+        await ask(adapter, "Hello", ("short", "sonnet"))
+    long, short = (seen for seen in api.log() if seen["path"].startswith("/v1/messages"))
+    assert json.loads(long["body"])["model"] == json.loads(short["body"])["model"] == "claude-sonnet-5"
+    betas = [
+        {name.lower(): value for name, value in seen["headers"].items()}["anthropic-beta"] for seen in (long, short)
+    ]
+    assert ["context-1m" in beta for beta in betas] == [True, False]
+
+
+async def test_an_old_model_is_asked_for_by_its_own_name_and_not_silently_another(
+    api: Upstream, tmp_path: Path
+) -> None:
+    """The CLI would replace it, but for CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP."""
+    old = "claude-opus-4-1"
+    adapter = adapter_of(api, tmp_path, models=(old,), default_model=old)
+    async with served(adapter, warm=False):
+        await ask(adapter, "Hello", (old, old))
+    (body,) = calls(api)
+    assert body["model"] == old

@@ -6,9 +6,10 @@ import struct
 import zlib
 
 import pytest
+import trio
 
 from llmux.failures import Kind
-from llmux.prompts import Image, Message, Prompt, Sampling, Text, user
+from llmux.prompts import Image, Message, Prompt, Sampling, Text, Usage, user
 from tests.real.codex_running import Make, calls, failing, model_calls, say, serving
 from tests.upstreams.running import Upstream
 
@@ -40,12 +41,41 @@ async def test_every_wish_is_carried_out_or_named(codex_api: Upstream, make_code
         heard = await say(adapter, Prompt((user("q"),), system="s", sampling=sampling, json_schema=SCHEMA))
         any_object = await say(adapter, Prompt((user("q"),), json_schema={}))
     (body, _) = calls(codex_api)
-    assert heard.answer.finish.ignored == tuple(wishes), "exactly what the protocol has no word for"
+    named = tuple(wish for wish in wishes if wish != "stop")
+    assert heard.answer.finish.ignored == named, "exactly what the protocol has no word for, but for what is done here"
     assert not {"temperature", "top_p", "stop", "max_output_tokens", "seed"} & set(body)
     assert body["reasoning"]["effort"] == "low"
     assert (body["text"]["format"]["schema"], body["text"]["format"]["strict"]) == (SCHEMA, True)
     assert body["input"][0]["content"][0]["text"] == "s"
     assert any_object.answer.finish.ignored == ("json_schema",)
+
+
+async def test_an_answer_is_cut_before_a_stop_sequence_and_codex_is_stopped(
+    codex_api: Upstream, make_codex: Make
+) -> None:
+    codex_api.control(deltas=["one ", "two S", "TO", "P three", *[" word"] * 400], pause_ms=20)
+    async with serving(make_codex()) as adapter:
+        heard = await say(adapter, Prompt((user("q"),), sampling=Sampling(stop=("never", "STOP")), strict=True))
+        with trio.fail_after(5):  # nothing more is generated, or paid for
+            while not model_calls(codex_api)[0]["closed_early"]:
+                await trio.sleep(0.01)
+        codex_api.reset()
+        whole = await say(adapter, Prompt((user("q"),), sampling=Sampling(stop=("stand-in.!",))))
+        assert adapter.statistics().started == 1
+    finish = heard.answer.finish
+    assert (heard.text, finish.reason, finish.stop_sequence) == ("one two ", "stop", "STOP")
+    assert (finish.usage, finish.ignored) == (Usage(), ("usage",)), "Codex tells it at the end of a whole answer only"
+    assert (whole.text, whole.answer.finish.stop_sequence) == ("Hello from the stand-in.", "")
+    assert whole.answer.finish.usage.output_tokens == 11
+
+
+async def test_an_answer_that_the_filter_ended_says_that_its_usage_was_not_told(
+    codex_api: Upstream, make_codex: Make
+) -> None:
+    codex_api.control(end="incomplete", reason="content_filter")
+    async with serving(make_codex()) as adapter:
+        finish = (await say(adapter, "hi")).answer.finish
+    assert (finish.reason, finish.usage, finish.ignored) == ("content_filter", Usage(), ("usage",))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ import trio
 
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Answer, Finish, Image, Message, Prompt, Sampling, Text, assistant, embed, numbers_of, user
-from llmux.providers import ollama
+from llmux.providers import ollama_patience
 from llmux.providers.adapter import Call
 from llmux.providers.ollama import OllamaAdapter
 from llmux.providers.ollama_http import Server
@@ -196,7 +196,7 @@ async def test_a_probe_finds_the_version_and_the_model(adapter):
 
 async def test_a_model_is_cold_until_it_is_asked_and_the_first_answer_waits_for_it(adapter, server, monkeypatch):
     """The load itself takes some 0.3 s here: too short to be watched for certain, so that only its two ends are."""
-    monkeypatch.setattr(ollama, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(ollama_patience, "LOOK_SECONDS", 0.01)
     await unload(server)
     assert await adapter._is_loaded("tiny") is False
     assert (await say(adapter, "hello", max_tokens=2)).text

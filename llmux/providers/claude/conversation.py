@@ -6,6 +6,7 @@ vendor a second, billed time.
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from signal import SIGKILL
 from typing import Any
 
@@ -24,6 +25,9 @@ from llmux.providers.claude.wire import encode, next_line
 
 QUOTA_WAIT_MS_MAX = 250
 """How long the process may take to tell the state of the quota once the answer is complete (it takes about 3 ms)."""
+INTERRUPT_MS_MAX = 40
+"""how long the process may take to hang up at the vendor when nobody wants the answer any more (it takes about 7 ms)"""
+INTERRUPT = {"type": "control_request", "request_id": "interrupt", "request": {"subtype": "interrupt"}}
 CHUNK_BYTES = 64
 """what a chunk occupies beside its text: it counts, for an answer may come letter by letter to a reader that takes none"""
 
@@ -82,6 +86,7 @@ class Conversation:
                 self._kill()  # an empty answer, too, would be asked for again
                 self._raised = signs.failure("too_long") if isinstance(error, process.LineTooLong) else error
             except trio.Cancelled:
+                await self._hang_up()
                 self._kill()
                 raise
 
@@ -181,6 +186,17 @@ class Conversation:
                         self._report(window)
         except (ProviderFailure, process.LineTooLong):
             return
+
+    async def _hang_up(self) -> None:
+        """Lets the process close its connection to the vendor before it is killed. Not cancellable.
+
+        The kernel gives the memory of a killed process back before its connections, which takes 20 to 80 ms on a busy machine.
+        """
+        if not self.asked or not self._worker.send_now(encode(INTERRUPT)):
+            return
+        with trio.move_on_after(INTERRUPT_MS_MAX / 1000, shield=True), suppress(ProviderFailure, process.LineTooLong):
+            while (await next_line(self._worker)).get("type") not in ("control_response", "result"):
+                pass
 
     def _kill(self) -> None:
         """At once: SIGTERM would leave the CLI the time for another request. Nothing of it is worth keeping now."""

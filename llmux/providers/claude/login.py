@@ -1,8 +1,7 @@
 """Where Claude Code finds its login, what its process is given, and whether it can be used. The CLI owns its credentials:
-here they are only looked at, never read for their content, renewed or copied."""
+here they are only looked at (when they end, and whether the CLI can renew them), never renewed or copied."""
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import msgspec
 import trio
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.providers import process
+from llmux.providers import programs
 from llmux.providers.adapter import Place, Readiness, log_in
 from llmux.providers.claude import signs
 
@@ -40,7 +39,7 @@ def environment(place: Place) -> dict[str, str]:
     """
     patience_ms = max(120_000, place.settings.first_byte_ms_max + 10_000)  # the actor's deadline comes first
     given = {**QUIET, API_TIMEOUT: str(patience_ms), **_login(place), **place.settings.env}
-    return process.minimal_environment(place.environ, given)
+    return programs.minimal_environment(place.environ, given)
 
 
 def talkative_environment(place: Place) -> dict[str, str]:
@@ -87,7 +86,7 @@ def prepare(place: Place) -> None:
 
 def program(place: Place) -> Path | None:
     """The CLI, or None when it is not installed."""
-    return process.find(place.settings.command, environment(place).get("PATH", ""))
+    return programs.find(place.settings.command, environment(place).get("PATH", ""))
 
 
 # --- the probe -----------------------------------------------------------------------------------------------------
@@ -145,13 +144,15 @@ class Probe:
             return self._unfit(f"'{found}' does not answer like Claude Code. {INSTALL}")
         numbers = tuple(int(part) for part in match.groups())
         version, stamp = ".".join(map(str, numbers)), login_stamp(env)
-        _, said = await process.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
+        _, said = await programs.output_of([str(found), "auth", "status"], env=env | NOWHERE, cwd=cwd, limits=limits)
         try:
             logged_in = msgspec.json.decode(said, type=_Status).loggedIn
         except msgspec.DecodeError:
             return Readiness(True, False, version, f"'{found} auth status' cannot be understood. {INSTALL}", stamp)
         if not logged_in:
             return Readiness(True, False, version, f"Claude Code is not logged in. {_log_in(self._place)}", stamp)
+        if sentence := _ended(self._place, env):
+            return Readiness(True, False, version, sentence, stamp)
         return Readiness(True, True, version, _warning(numbers, env), stamp)
 
     async def _version_of(self, found: Path) -> bytes:
@@ -159,7 +160,7 @@ class Probe:
         file = _identity(found)
         if not file or self._version[0] != file:
             env, cwd = environment(self._place), empty_dir(self._place)
-            status, said = await process.output_of(
+            status, said = await programs.output_of(
                 [str(found), "--version"], env=env, cwd=cwd, limits=self._place.limits
             )
             self._version = (file if status == 0 else "", said)
@@ -184,16 +185,42 @@ def _log_in(place: Place) -> str:
     return f"Type: {log_in(place)}   {signs.IN_A_CONTAINER}"
 
 
+class _Login(msgspec.Struct, rename="camel"):
+    expires_at: float = 0
+    refresh_token: str = ""
+
+
+class _Credentials(msgspec.Struct, rename="camel"):
+    """The credentials file, as far as it tells when the login ends. Its access token is not read."""
+
+    claude_ai_oauth: _Login
+
+
+def ending(env: dict[str, str]) -> tuple[int | None, bool]:
+    """When the stored login ends (wall time in ms; None = not told), and whether the CLI can renew it where it is."""
+    file = credentials(env)
+    try:
+        stored = msgspec.json.decode(file.read_bytes(), type=_Credentials).claude_ai_oauth
+    except (OSError, ValueError):
+        return None, False
+    expires_at = int(stored.expires_at) if 0 < stored.expires_at < 1e15 else None
+    return expires_at, bool(stored.refresh_token) and programs.writable(file)
+
+
+def _ended(place: Place, env: dict[str, str]) -> str:
+    """That the login has ended for good, although the CLI takes it for one: the first prompt would only find a 401."""
+    expires_at, renews = (None, True) if env.get(LOGIN_VARIABLE) else ending(env)
+    if renews or expires_at is None or expires_at > place.clock.now():
+        return ""
+    return f"The login in {credentials(env).parent} has ended, and Claude Code cannot renew it there. {_log_in(place)}"
+
+
 def _warning(numbers: tuple[int, ...], env: dict[str, str]) -> str:
     """What is wrong although the provider can be used."""
     if numbers < tuple(map(int, TESTED.split("."))):
         return f"Claude Code is older than {TESTED}, the oldest version that LLMux is tested with. {INSTALL}"
     file = credentials(env)
-    if (
-        not env.get(LOGIN_VARIABLE)
-        and file.exists()
-        and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
-    ):
+    if not env.get(LOGIN_VARIABLE) and file.exists() and not programs.writable(file):
         return (
             f"{file.parent} is read-only: Claude Code cannot renew its login there and will be logged out within hours. "
             f"Mount it writable, or type: claude setup-token   and set {LOGIN_VARIABLE}."

@@ -17,7 +17,7 @@ from typing import Any
 from llmux.config import ProviderSettings
 from llmux.providers.adapter import Place
 from llmux.providers.codex.login import Login
-from llmux.providers.process import minimal_environment
+from llmux.providers.programs import minimal_environment
 
 CHATGPT_URL = "https://chatgpt.com/backend-api/codex"
 API_URL = "https://api.openai.com/v1"

@@ -21,6 +21,9 @@ from llmux.providers.process import Process, running
 
 REST_MS, REST_MS_MAX = 250, 10_000  # before a start that follows a failed one; doubles each time, none after the first
 
+PULSE_S = 15.0
+"""how often a server that has nothing to do is asked for a sign of life, which takes it about a millisecond"""
+
 
 class Keeper:
     """The app-server of one account. `serve` must be running for `ready` to return."""
@@ -186,6 +189,7 @@ class Keeper:
                 report(None)
                 if self._place.settings.warm > 0:
                     nursery.start_soon(server.warm_up, self._thread())
+                nursery.start_soon(self._feel_pulse, server)
                 await connection.ended.wait()
                 return self._ended(server)
             except ProviderFailure as failure:
@@ -194,6 +198,20 @@ class Keeper:
                 self._forget(server)
                 connection.end(ProviderFailure(Kind.CRASHED, "Codex was stopped.", evidence="codex.stopped"))
                 nursery.cancel_scope.cancel()
+
+    async def _feel_pulse(self, server: AppServer) -> None:
+        """Finds a server that has frozen before a prompt does, and has it replaced. It is asked what it does not know: a refusal,
+        too, is a sign of life."""
+        while not server.retired:
+            await trio.sleep(PULSE_S)
+            if server.busy:
+                continue  # its turns have deadlines of their own
+            try:
+                await server.connection.request("llmux/pulse", {}).result()
+            except ProviderFailure as failure:
+                server.failed(failure)
+        if self._place.settings.warm > 0:
+            self._wanted.set()
 
     def _thread(self) -> dict[str, Any]:
         settings = self._place.settings

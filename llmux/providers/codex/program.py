@@ -9,7 +9,7 @@ from llmux.failures import Kind, ProviderFailure
 from llmux.providers.adapter import Place
 from llmux.providers.codex import home
 from llmux.providers.codex.failures import unwritable
-from llmux.providers.process import find, output_of
+from llmux.providers.programs import find, output_of
 
 TESTED = "0.169.0"
 """The version LLMux is tested with, and the oldest that is known to speak the protocol used here; an older one is refused."""

@@ -17,13 +17,18 @@ from llmux.providers.codex.roots import place_of
 
 
 class TurnRequest(msgspec.Struct, frozen=True):
-    """The parameters of the three calls of a turn, its place among the roots, and the wishes that cannot be carried out."""
+    """The parameters of the three calls of a turn, and its place among the roots.
+
+    `stop` are the sequences that the protocol has no word for, and that are looked for in the answer; `ignored` names the wishes
+    that cannot be carried out.
+    """
 
     root: int
     thread: dict[str, Any]
     items: list[dict[str, Any]]
     turn: dict[str, Any]
     ignored: tuple[str, ...]
+    stop: tuple[str, ...] = ()
 
 
 def request_of(call: Call, cwd: Path) -> TurnRequest:
@@ -50,6 +55,7 @@ def request_of(call: Call, cwd: Path) -> TurnRequest:
         items=items,
         turn=turn,
         ignored=_ignored(prompt.sampling) + ("json_schema",) * (prompt.json_schema == {}) + changed,
+        stop=prompt.sampling.stop,
     )
 
 
@@ -88,6 +94,6 @@ def _changes(messages: tuple[Message, ...]) -> tuple[str, ...]:
 
 
 def _ignored(sampling: Sampling) -> tuple[str, ...]:
-    """The wishes that the protocol of the app-server has no word for."""
-    names = ("temperature", "top_p", "stop", "max_tokens", "seed")
-    return tuple(name for name in names if getattr(sampling, name) not in (None, ()))
+    """The wishes that the protocol of the app-server has no word for. (Tokens cannot be counted without the model's tokenizer.)"""
+    names = ("temperature", "top_p", "max_tokens", "seed")
+    return tuple(name for name in names if getattr(sampling, name) is not None)

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 
 from llmux.failures import Kind, ProviderFailure
-from llmux.prompts import Chunk, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
+from llmux.prompts import USAGE, Chunk, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 from llmux.providers.adapter import Emit, QuotaWindow, Report
 from llmux.providers.codex.failures import failure_of, garbled, incomplete, turn_error
 from llmux.providers.codex.quota import windows_of
 from llmux.providers.codex.request import TurnRequest
 from llmux.providers.codex.server import AppServer, Thread
+from llmux.providers.stopping import Stopping
 
 ACTIONS = frozenset(
     {
@@ -36,8 +37,9 @@ async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Re
         thread.inbox.watch = Wordless(thread.interrupt)
         await thread.start_turn(request.turn)
         try:
-            await _read(turn, thread, emit)
-            thread.turn_over()
+            await _read(turn, thread, Stopping(request.stop), emit)
+            if turn.over:
+                thread.turn_over()
         except ProviderFailure as failure:
             if turn.over:
                 thread.turn_over()
@@ -48,11 +50,16 @@ async def answer(server: AppServer, request: TurnRequest, emit: Emit, report: Re
                 report(window)
 
 
-async def _read(turn: "Turn", thread: Thread, emit: Emit) -> None:
+async def _read(turn: "Turn", thread: Thread, stopping: Stopping, emit: Emit) -> None:
+    """Reads to the end of the turn, or to a stop sequence: then the turn still runs."""
     while not turn.over:
         method, params = await thread.inbox.get()
         for chunk in turn.take(method, params):
-            await emit(chunk)
+            for passed in stopping.take(chunk):
+                await emit(passed)
+            if stopping.found:
+                await emit(turn.stopped(stopping.found))
+                return
 
 
 class Wordless:
@@ -110,6 +117,10 @@ class Turn:
                     raise garbled("codex.retry_after_text", "The answer of Codex broke off and would be repeated.")
             case "turn/completed":
                 yield from self._completed(params.get("turn"))
+
+    def stopped(self, sequence: str) -> Finish:
+        """The end of an answer that is cut before a stop sequence. Codex tells its usage only at the end of a whole one."""
+        return msgspec.structs.replace(self._finish("stop"), stop_sequence=sequence)
 
     def windows(self) -> Iterator[QuotaWindow]:
         """The quota windows that were told during this turn."""
@@ -171,7 +182,8 @@ class Turn:
 
     def _finish(self, reason: FinishReason) -> Finish:
         if self._spoken:
-            return Finish(reason, self._usage or Usage(), self._model, self._ignored)
+            untold = () if self._usage else (USAGE,)  # for instance of an answer that the vendor's filter ended
+            return Finish(reason, self._usage or Usage(), self._model, self._ignored + untold)
         if reason == "content_filter":
             raise ProviderFailure(
                 Kind.REFUSED, "The service behind Codex refused to answer.", evidence="codex.filtered"

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from llmux.providers.adapter import Place, log_in
-from llmux.providers.process import find
+from llmux.providers.programs import find
 
 TESTED = "0.61.0"
 """The version of the CLI that LLMux is tested with."""

@@ -1,0 +1,39 @@
+"""Blame: the client. The request itself is wrong."""
+
+from llmux.failures.error import LLMuxError, printable
+
+
+class ClientFailure(LLMuxError):
+    """The request itself is wrong; sending it again unchanged cannot help. `param` names the field at fault."""
+
+    status = 400
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, status: int = 400, code: str = "invalid_request", param: str | None = None):
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+class ModelUnknown(ClientFailure):
+    """No enabled provider offers the model that was asked for."""
+
+    def __init__(self, model: str, known: tuple[str, ...]):
+        shown = printable(model, 100)
+        super().__init__(
+            f"The model '{shown}' is not known here. Known models: {', '.join(known) or 'none'}.",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+
+
+class ProviderUnknown(ClientFailure):
+    """The request names a provider that is not configured."""
+
+    def __init__(self, provider: str, known: tuple[str, ...]):
+        shown = printable(provider, 100)
+        super().__init__(
+            f"Unknown provider: {shown}. Known providers: {', '.join(known) or 'none'}.",
+            code="unknown_provider",
+            param="provider",
+        )
