@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
-from llmux.http import admin, archive, content, health, log, manage, native, openai
+from llmux.http import admin, archive, content, health, log, manage, native, openai, usage
 from llmux.http.access import Door
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
@@ -16,7 +16,7 @@ from llmux.logs import report
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, health, manage, admin, log, content, archive)
+DIALECTS = (native, openai, health, manage, admin, log, content, archive, usage)
 """Each of these modules has `register(door, system)`."""
 
 

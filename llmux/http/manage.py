@@ -17,8 +17,9 @@ import trio
 from quart import Response
 
 from llmux.actors.cache import ClearCache
+from llmux.actors.cooldowns import cooldowns_of
 from llmux.actors.facts.providers import account_key
-from llmux.actors.facts.quotas import lasts, reset_at
+from llmux.actors.facts.quotas import reset_at
 from llmux.actors.provider import Recheck
 from llmux.actors.quota_tracker import ResetQuota
 from llmux.failures import LLMuxError
@@ -105,26 +106,14 @@ def _state(system: "System", name: str, health: "ProviderHealth") -> dict[str, A
     }
 
 
-def _evidence(system: "System", provider: str) -> dict[str, list[dict[str, Any]]]:
-    """Which accounts and models ("*" = all) rest since when, until when and why, and what the provider said of its windows."""
-    now = system.clock.now()
+def _evidence(system: "System", provider: str) -> dict[str, Any]:
+    """Which accounts and models ("*" = all) rest since when, until when and why, or rested and were not tried since; and what
+    the provider said of its windows.
+    """
     quotas = sorted(
         (each for each in system.facts.quotas.values() if each.provider == provider),
         key=lambda each: (each.account, each.model),
     )
-    cooldowns = [
-        {
-            "account": each.account,
-            "model": each.model,
-            "kind": each.rest.kind,
-            "evidence": each.rest.evidence,
-            "since": each.rest.since,
-            "until": each.rest.until,
-            "resetsAt": each.rest.resets_at,
-        }
-        for each in quotas
-        if each.rest is not None and lasts(each.rest, now)
-    ]
     windows = [
         {
             "account": each.account,
@@ -138,6 +127,7 @@ def _evidence(system: "System", provider: str) -> dict[str, list[dict[str, Any]]
         for each in quotas
         for name, window in sorted(each.windows.items())
     ]
+    cooldowns = cooldowns_of(system.facts.quotas, provider, system.tracker.probing, system.clock.now())
     return {"cooldowns": cooldowns, "windows": windows}
 
 
