@@ -58,8 +58,8 @@ _PARAMETERS = (
     Parameter("at", "query", "As it was known at this position or time of the log"),
 )
 EVERYBODYS = Operation(
-    "What was spent, by whom and on what", tag="Usage", answer=UsageReport, parameters=_PARAMETERS, failures=(409, 429)
+    "What was spent, by whom and on what", tag="Usage", answer=UsageReport, parameters=_PARAMETERS, failures=(409,)
 )
 OWN = Operation(
-    "What the caller's own key spent", tag="Usage", answer=UsageReport, parameters=_PARAMETERS, failures=(409, 429)
+    "What the caller's own key spent", tag="Usage", answer=UsageReport, parameters=_PARAMETERS, failures=(409,)
 )
