@@ -3,11 +3,11 @@
 The sums are whole numbers of picodollars (10^-12 USD): a price has at most six decimals and is for a million tokens.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
 
-from llmux.actors.facts.usage import Spent
 from llmux.config import Settings
 from llmux.config.prices import CURRENCY, Price, PriceList, published
 
@@ -71,21 +71,18 @@ class Estimate(msgspec.Struct, frozen=True):
         return None if self.picodollars is None else Decimal(self.picodollars).scaleb(-12).quantize(_MICRO)
 
 
-def estimate(spent: Spent, prices: Prices) -> Estimate:
-    """What the tokens of one row of the usage fold would have cost."""
-    tokens = spent.input_tokens + spent.output_tokens
-    if not tokens:
+def estimate(provider: str, model: str, figures: Mapping[str, int], prices: Prices) -> Estimate:
+    """What the tokens of one model would have cost. `figures` are those of the usage fold, by their names there."""
+    tokens_in, tokens_out = figures["input_tokens"], figures["output_tokens"]
+    if not tokens_in + tokens_out:
         return Estimate()
-    found = prices.of(spent.provider, spent.model)
+    found = prices.of(provider, model)
     if found is None:
-        return Estimate(None, tokens)
+        return Estimate(None, tokens_in + tokens_out)
     price, date = found
-    cached = min(spent.cached_input_tokens, spent.input_tokens)
-    written = min(spent.cache_write_input_tokens, spent.input_tokens - cached)
+    cached = min(figures["cached_input_tokens"], tokens_in)
+    written = min(figures["cache_write_input_tokens"], tokens_in - cached)
     cost = price.picodollars(
-        input=spent.input_tokens - cached - written,
-        cached_input=cached,
-        cache_write=written,
-        output=spent.output_tokens,
+        input=tokens_in - cached - written, cached_input=cached, cache_write=written, output=tokens_out
     )
     return Estimate(cost, 0, date)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from operator import add, attrgetter
 from typing import Any
 
 import msgspec
@@ -57,8 +58,7 @@ def rows(
     for name in by:
         if name not in DIMENSIONS:
             raise ValueError(f"usage is not known by {name}")
-    found: dict[tuple[Any, ...], UsageRow] = {}
-    estimates: dict[tuple[Any, ...], Estimate] = {}
+    sums: dict[tuple[Any, ...], tuple[UsageRow, dict[tuple[str, str], tuple[int, ...]]]] = {}
     for spent in facts.usage.values():
         if (first_day is not None and spent.day < first_day) or (last_day is not None and spent.day > last_day):
             continue
@@ -68,15 +68,30 @@ def rows(
         keyless = spent.principal not in facts.keys and any(name in ("user", "project") for name in by)
         principal = spent.principal if keyless else ""
         place = (*group.values(), principal)
-        row = found.setdefault(place, UsageRow(group, principal, dict.fromkeys(FIGURES, 0)))
-        for figure in FIGURES:
-            row.figures[figure] += getattr(spent, figure)
-        if prices is not None:
-            estimates[place] = estimates.get(place, Estimate()) + estimate(spent, prices)
-    if not by and not found:
-        return [UsageRow({}, "", dict.fromkeys(FIGURES, 0), Estimate(None if prices is None else 0))]
-    estimated = (msgspec.structs.replace(row, estimate=estimates.get(at, row.estimate)) for at, row in found.items())
-    return sorted(estimated, key=_order)
+        if place not in sums:
+            sums[place] = UsageRow(group, principal, {}), {}
+        by_model, model = sums[place][1], (spent.provider, spent.model)
+        figures = _figures(spent)
+        by_model[model] = tuple(map(add, by_model[model], figures)) if model in by_model else figures
+    if not by and not sums:
+        sums[()] = UsageRow({}, "", {}), {}
+    return sorted((_summed(row, by_model, prices) for row, by_model in sums.values()), key=_order)
+
+
+_figures = attrgetter(*FIGURES)
+
+
+def _summed(row: UsageRow, by_model: dict[tuple[str, str], tuple[int, ...]], prices: Prices | None) -> UsageRow:
+    """The row with its figures, and with the estimate for the sum of each model: so there are few of these to make."""
+    figures = dict(zip(FIGURES, map(sum, zip((0,) * len(FIGURES), *by_model.values(), strict=True)), strict=True))
+    estimated = row.estimate
+    if prices is not None:
+        of_models = (
+            estimate(provider, model, dict(zip(FIGURES, counted, strict=True)), prices)
+            for (provider, model), counted in by_model.items()
+        )
+        estimated = sum(of_models, Estimate())
+    return UsageRow(row.group, row.principal, figures, estimated)
 
 
 def total(rows: Sequence[UsageRow]) -> dict[str, int]:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmux.actors.estimates import Estimate, Prices, estimate
-from llmux.actors.facts.usage import Spent
 from llmux.actors.usage import FIGURES
 from llmux.actors.usage_report import Figures
 from llmux.config import ProviderSettings, replaced
@@ -34,7 +33,7 @@ SETTINGS = replaced(
 
 
 def of(model: str, provider: str = "vendor", **tokens: int) -> Estimate:
-    return estimate(Spent(1, "k", provider, "default", model, **tokens), Prices(SETTINGS))
+    return estimate(provider, model, dict.fromkeys(FIGURES, 0) | tokens, Prices(SETTINGS))
 
 
 TOKENS = {
