@@ -198,7 +198,7 @@ def test_a_name_that_means_nothing_is_refused(home: Path, toml: str, said: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["server", "models", "models.aliases", "limits", "cache", "providers", "providers.codex"]
+    "path", ["server", "models", "models.aliases", "limits", "cache", "providers", "providers.codex", "prices"]
 )
 @pytest.mark.parametrize("value", ["5", "'x'", "[]", "[{}]", "true"])
 def test_what_is_no_table_is_refused(home: Path, path: str, value: str):

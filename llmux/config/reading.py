@@ -12,6 +12,7 @@ import msgspec
 
 from llmux.config.chain_keys import chain_keys
 from llmux.config.checks import HOST, check, check_provider
+from llmux.config.prices import own_prices
 from llmux.config.settings import KINDS, NAME, Limits, ProviderSettings, Settings
 from llmux.config.tables import quoted, refuse_unknown, struct_of, subtable, value_of
 from llmux.failures import ConfigurationWrong
@@ -109,7 +110,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     "content": {"record": "record_content", "retention_days": "content_retention_days"},
 }
 """Table of the file -> its keys, and the fields of Settings that they are."""
-_FILE_KEYS = ("providers", "models", "limits", *_GROUPS)
+_FILE_KEYS = ("providers", "models", "limits", "prices", *_GROUPS)
 
 
 def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
         for key, value in group.items():
             values[fields[key]] = value_of(value, types[fields[key]], f"{where}: {key}")
     values["limits"] = struct_of(subtable(table, "limits", source), Limits, f"{source}, [limits]")
+    values["prices"] = own_prices(subtable(table, "prices", source), f"{source}, [prices]")
     values["aliases"] = _aliases(subtable(table, "models", source), source)
     return values
 

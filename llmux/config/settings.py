@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from llmux.config.prices import PriceList
 from llmux.failures import ProviderUnknown
 
 KINDS = ("claude", "gemini", "codex", "ollama", "scripted")
@@ -207,6 +208,8 @@ class Settings(Struct, frozen=True):
     """name a client asks for -> model or provider/model"""
     stand_ins: Mapping[str, str] = {}
     """name of a provider that is asked for -> provider that answers in its place (the demo)"""
+    prices: PriceList = PriceList()
+    """own prices, for estimates; they count before the published ones"""
     limits: Limits = Limits()
 
     @property

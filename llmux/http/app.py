@@ -20,6 +20,7 @@ from llmux.http import (
     openai,
     openapi,
     resuming,
+    usage,
 )
 from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
@@ -30,7 +31,7 @@ from llmux.logs import report
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive, openapi)
+DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive, usage, openapi)
 """Each of these modules has `register(door, system)`."""
 
 

@@ -16,8 +16,9 @@ import trio
 from quart import Response
 
 from llmux.actors.cache import ClearCache
+from llmux.actors.cooldowns import Cooldown, cooldowns_of
 from llmux.actors.facts.providers import account_key
-from llmux.actors.facts.quotas import lasts, reset_at
+from llmux.actors.facts.quotas import reset_at
 from llmux.actors.provider import Recheck
 from llmux.actors.quota_tracker import ResetQuota
 from llmux.failures import LLMuxError
@@ -51,18 +52,6 @@ class QuotaState(msgspec.Struct, frozen=True):
     cooldownUntil: int | None
     requestCount: int
     lastReset: int | None
-
-
-class Cooldown(msgspec.Struct, frozen=True):
-    """An account and a model ("*" = all) that rest: since when, until when and why."""
-
-    account: str
-    model: str
-    kind: str
-    evidence: str
-    since: int
-    until: int
-    resetsAt: int | None
 
 
 class WindowBody(msgspec.Struct, frozen=True):
@@ -163,7 +152,7 @@ def quota_body(system: "System") -> Quotas:
             cooldownTime=settings.cooldown_ms,
             priority=by_weight.index(name) + 1,
             weight=settings.weight,
-            cooldowns=_cooldowns(system, name),
+            cooldowns=cooldowns_of(system.facts.quotas, name, system.tracker.probing, system.clock.now()),
             windows=_windows(system, name),
         )
     return Quotas(timestamp=iso(system.clock.now()), providers=providers)
@@ -189,24 +178,6 @@ def _state(system: "System", name: str, health: "ProviderHealth") -> QuotaState:
 def _quotas_of(system: "System", provider: str) -> "list[Quota]":
     mine = (each for each in system.facts.quotas.values() if each.provider == provider)
     return sorted(mine, key=lambda each: (each.account, each.model))
-
-
-def _cooldowns(system: "System", provider: str) -> list[Cooldown]:
-    """Which accounts and models of the provider rest."""
-    now = system.clock.now()
-    return [
-        Cooldown(
-            account=each.account,
-            model=each.model,
-            kind=each.rest.kind,
-            evidence=each.rest.evidence,
-            since=each.rest.since,
-            until=each.rest.until,
-            resetsAt=each.rest.resets_at,
-        )
-        for each in _quotas_of(system, provider)
-        if each.rest is not None and lasts(each.rest, now)
-    ]
 
 
 def _windows(system: "System", provider: str) -> list[WindowBody]:

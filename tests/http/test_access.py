@@ -39,6 +39,7 @@ ADMIN = {
     "GET /admin/events",
     "GET /admin/requests/<id>",
     "GET /admin/state",
+    "GET /admin/usage",
     "POST /admin/archive",
     "GET /admin/requests/<id>/content",
     "POST /admin/forget",
