@@ -55,6 +55,27 @@ class ProviderUnknown(ClientFailure):
         )
 
 
+class ModelNotAllowed(ClientFailure):
+    """The key may not ask for this model or provider. `allowed` is what it may ask for, as its limits have it."""
+
+    def __init__(self, model: str, provider: str, allowed: str):
+        what = f"the model '{printable(model, 100)}'" if model else f"'{printable(provider, 100) or 'auto'}'"
+        super().__init__(
+            f"This key may not ask for {what}. It may ask for: {allowed}.",
+            status=403,
+            code="model_not_allowed",
+            param="model",
+        )
+
+
+class LimitReached(ClientFailure):
+    """The key has used up one of its limits. `retry_after_ms` is when there is room again; None: for this request there never is."""
+
+    def __init__(self, message: str, *, code: str, retry_after_ms: int | None):
+        super().__init__(message, status=429, code=code)
+        self.retry_after_ms = retry_after_ms
+
+
 # --- blame: a provider ---------------------------------------------------------------------------------------------
 
 
@@ -204,6 +225,8 @@ class Excluded(msgspec.Struct, frozen=True):
 
 CANNOT_EMBED = "cannot_embed"
 """why a provider is left out that makes no vectors"""
+NOT_ALLOWED = "not_allowed"
+"""why a route is left out that the key may not take"""
 
 
 class NoRoute(GatewayFailure):
@@ -216,7 +239,7 @@ class NoRoute(GatewayFailure):
 
     def __init__(self, excluded: tuple[Excluded, ...], now: int):
         self.excluded = excluded
-        reasons = {entry.reason for entry in excluded}
+        reasons = {entry.reason for entry in excluded} - {NOT_ALLOWED}
         if reasons == {CANNOT_EMBED}:  # it will not be otherwise later
             reasons = {Kind.UNSUPPORTED.value}
         reasons.discard(CANNOT_EMBED)

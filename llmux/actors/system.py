@@ -11,6 +11,7 @@ from llmux import __version__, events
 from llmux.actors.archiver import Archiver, nightly
 from llmux.actors.budget import Budget
 from llmux.actors.cache import Cache
+from llmux.actors.catalogue import NOBODY
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
 from llmux.actors.dispatch import Dispatch
@@ -22,7 +23,8 @@ from llmux.actors.history import History
 from llmux.actors.journal import Journal
 from llmux.actors.key_registry import KeyRegistry, KeyRing
 from llmux.actors.ladder import Ladder
-from llmux.actors.messages import Wish
+from llmux.actors.limiter import Limiter
+from llmux.actors.messages import Principal, Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
@@ -79,6 +81,7 @@ class System:
         require_retention(settings, self.facts.keys)
         self.content = ContentKeeper(journal, settings, clock, metrics)
         journal.watch(self.content.observe)
+        self.limiter = Limiter(journal, settings, clock)
         self.witness = WitnessKeeper(journal, settings.witness)
         self.budget = Budget(journal, settings.log_bytes_max)
         self.archiver = Archiver(journal, settings, clock)
@@ -90,7 +93,7 @@ class System:
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
-        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
+        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content, self.limiter)
         self._began = clock.monotonic()
         metrics.read(
             active=lambda: self.active_requests,
@@ -117,7 +120,7 @@ class System:
     @property
     def keys(self) -> KeyRing:
         """Tells whose credential one is."""
-        return KeyRing(self.facts.keys, self.settings)
+        return KeyRing(self.facts.keys, self.settings, self.clock.now())
 
     @property
     def active_requests(self) -> int:
@@ -131,15 +134,16 @@ class System:
         """How everything is, for people and probes."""
         return health_of(self)
 
-    def models(self) -> tuple[ModelEntry, ...]:
-        """Every model that can be asked for by name, the configured ones first."""
+    def models(self, principal: Principal = NOBODY) -> tuple[ModelEntry, ...]:
+        """Every model that this principal can ask for by name, the configured ones first."""
+        allowed = self.limiter.allowance(principal)
         entries: dict[tuple[str, str], ModelEntry] = {}
         for name, provider in self.settings.providers.items():
             if not provider.enabled:
                 continue
             listed = [model for account in provider.accounts for model in self.standing(name, account.name).models]
             for model in (provider.default_model, *provider.models, *listed):
-                if model:
+                if model and allowed.covers(name, model):
                     entry = ModelEntry(model, name, model == provider.default_model, provider.weight)
                     entries.setdefault((name, model), entry)
         return tuple(entries.values())
@@ -156,23 +160,31 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at
-        once; what goes wrong later is raised by the request.
+        Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, LimitReached), NoRoute, Overloaded, StoreFull or
+        ShuttingDown. Returns at once; what goes wrong later is raised by the request.
         """
         if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
         self.budget.check()
         return self.dispatch.take(wish)
 
-    def world(self) -> World:
-        """All that routing looks at, as of now."""
+    def world(self, principal: Principal = NOBODY) -> World:
+        """All that routing looks at, as of now, for a wish of this principal."""
         standings = {
             account_key(name, account.name): self.standing(name, account.name)
             for name, provider in self.settings.providers.items()
             if provider.enabled
             for account in provider.accounts
         }
-        return World(self.settings, self.facts, standings, self.tracker.probing, self._accepts, self.clock.now())
+        return World(
+            self.settings,
+            self.facts,
+            standings,
+            self.tracker.probing,
+            self._accepts,
+            self.clock.now(),
+            self.limiter.allowance(principal),
+        )
 
     def _accepts(self, provider: str, model: str) -> bool:
         return self.providers[provider].accepts(model)

@@ -11,6 +11,7 @@ from llmux.http import admin, archive, content, health, log, manage, native, ope
 from llmux.http.access import Door
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
+from llmux.http.ratelimits import headers_of
 from llmux.logs import report
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
 
 async def _sealed(response: Response) -> Response:
     """What every response has."""
-    response.headers["x-request-id"] = current().id
+    exchange = current()
+    system = exchange.system
+    response.headers["x-request-id"] = exchange.id
     response.headers["x-content-type-options"] = "nosniff"
+    measures = system.limiter.measures(exchange.principal)
+    if measures:
+        response.headers.update(headers_of(measures, request.path, system.clock.now()))
     return response

@@ -16,6 +16,7 @@ from llmux.failures import (
     DirectoryInUse,
     Excluded,
     Kind,
+    LimitReached,
     LLMuxError,
     LogDamaged,
     NoRoute,
@@ -112,7 +113,7 @@ def _hopeless(error: LLMuxError, retry_after_ms: int | None) -> bool:
         return True
     if isinstance(error, ProviderFailure):
         return error.kind in _HOPELESS_KINDS or error.kind is Kind.QUOTA_EXHAUSTED
-    return isinstance(error, NoRoute | StoreFull | LogDamaged | DirectoryInUse)
+    return isinstance(error, NoRoute | LimitReached | StoreFull | LogDamaged | DirectoryInUse)
 
 
 def _of_http(error: HTTPException) -> Problem:

@@ -3,7 +3,7 @@
     GET  /api/quota          per provider: available, the last error, cooldowns and windows with what they rest on
     POST /api/quota/reset    {"provider"} (none = all): their cooldowns are over, and their programs and logins are looked at anew
     GET  /api/cache/stats    POST /api/cache/clear
-    GET  /api/tags           every model; open to everybody
+    GET  /api/tags           every model; open to everybody, and to a key those that it may ask for
 
 The two POSTs are for the admin where keys are required. Times are ms since 1970 in UTC; only `timestamp` is ISO 8601.
 """
@@ -60,7 +60,7 @@ def register(door: Door, system: "System") -> None:
         return json_response({"success": True, "quotaState": _states(system)})
 
     async def tags() -> Response:
-        return json_response({"models": [_tag(system, entry) for entry in system.models()]})
+        return json_response({"models": [_tag(system, entry) for entry in system.models(current().principal)]})
 
     door.route("GET", "/api/quota", quota, Caller.USER, error_body)
     door.route("POST", "/api/quota/reset", reset, Caller.OPERATOR, error_body)
