@@ -117,10 +117,14 @@ class Flight:
 
     async def join(self, request: Request, accepted: RequestAccepted) -> None:
         """A request that holds the flight shares it. Returns when it is among the waiters, or has its terminal fact."""
-        opening = (accepted, RequestJoined(flight=self.id))
+        opening = [self._event(request, fact) for fact in (accepted, RequestJoined(flight=self.id))]
         try:
             with trio.CancelScope(shield=True):
-                await self._crew.journal.append(*(self._event(request, fact) for fact in opening))
+                await self._crew.journal.append(*opening)
+        except OutcomeUnknown as failure:  # it may have begun, so it needs an end
+            request.own_end = failure
+            with suppress(LLMuxError):
+                await self._crew.journal.append_end(*opening)
         except LLMuxError as failure:
             self._release(1)
             request.end(failure)

@@ -5,6 +5,7 @@ months are those of UTC, and begin with nothing.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -70,34 +71,33 @@ class Measure(msgspec.Struct, frozen=True):
 
 def measures_of(limits: KeyLimits, window: Window, held: Held) -> tuple[Measure, ...]:
     """All limits by time that the key has. `window` is rolled to the present."""
-    minute, day, month = (window.minute + 1) * MINUTE_MS, (window.day + 1) * DAY_MS, None
     found: list[Measure] = []
-    for unit, span, name, before in _LIMITS:
+    for unit, span, name, present, before in _LIMITS:
         limit = getattr(limits, name)
         if limit is None:
             continue
         if span == "minute":
-            ends = minute
-        elif span == "day":
-            ends = day
+            ends = (window.minute + 1) * MINUTE_MS
         else:
-            ends = month = month or end_of_month(window.month)
+            ends = (window.day + 1) * DAY_MS if span == "day" else end_of_month(window.month)
         taken = held.requests if unit == "requests" else held.tokens
-        present = getattr(window, f"{unit}_{span}")
-        found.append(Measure(unit, span, limit, present, getattr(window, before) if before else 0, taken, ends))
+        slides = getattr(window, before) if before else 0
+        found.append(Measure(unit, span, limit, getattr(window, present), slides, taken, ends))
     return tuple(found)
 
 
-_LIMITS: tuple[tuple[Unit, Span, str, str], ...] = (
-    ("requests", "minute", "requests_per_minute", "requests_minute_before"),
-    ("requests", "day", "requests_per_day", ""),
-    ("requests", "month", "requests_per_month", ""),
-    ("tokens", "minute", "tokens_per_minute", "tokens_minute_before"),
-    ("tokens", "day", "tokens_per_day", ""),
-    ("tokens", "month", "tokens_per_month", ""),
+_LIMITS: tuple[tuple[Unit, Span, str, str, str], ...] = (
+    ("requests", "minute", "requests_per_minute", "requests_minute", "requests_minute_before"),
+    ("requests", "day", "requests_per_day", "requests_day", ""),
+    ("requests", "month", "requests_per_month", "requests_month", ""),
+    ("tokens", "minute", "tokens_per_minute", "tokens_minute", "tokens_minute_before"),
+    ("tokens", "day", "tokens_per_day", "tokens_day", ""),
+    ("tokens", "month", "tokens_per_month", "tokens_month", ""),
 )
+"""unit, span, the limit's name, and the names of what the window holds of it"""
 
 
+@lru_cache(maxsize=8)
 def end_of_month(month: int) -> int:
     """When the month with this number (12 a year from the year 0) is over."""
     year, index = divmod(month + 1, 12)

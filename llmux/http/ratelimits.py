@@ -16,25 +16,25 @@ ANTHROPIC = "/v1/messages"
 def headers_of(measures: Iterable[Measure], path: str, now: int) -> dict[str, str]:
     """The headers for a response to `path`; {} for a caller without limits. `now` is wall time in ms."""
     headers: dict[str, str] = {}
-    for unit, measure in tightest(measures, now).items():
-        limit, left, renewed_at = str(measure.limit), str(measure.left(now)), measure.renewed_at(now)
+    for unit, (left, measure) in tightest(measures, now).items():
+        limit, renewed_at = str(measure.limit), measure.renewed_at(now)
         headers[f"x-ratelimit-limit-{unit}"] = limit
-        headers[f"x-ratelimit-remaining-{unit}"] = left
+        headers[f"x-ratelimit-remaining-{unit}"] = str(left)
         headers[f"x-ratelimit-reset-{unit}"] = lasting(renewed_at - now)
         if path.startswith(ANTHROPIC):
             headers[f"anthropic-ratelimit-{unit}-limit"] = limit
-            headers[f"anthropic-ratelimit-{unit}-remaining"] = left
+            headers[f"anthropic-ratelimit-{unit}-remaining"] = str(left)
             headers[f"anthropic-ratelimit-{unit}-reset"] = iso(renewed_at)
     return headers
 
 
-def tightest(measures: Iterable[Measure], now: int) -> dict[Unit, Measure]:
-    """By unit, the limit of which the fewest are left; of two such, the one that takes longer to be whole again."""
-    found: dict[Unit, Measure] = {}
-    for each in measures:
-        other = found.get(each.unit)
-        if other is None or (each.left(now), -each.renewed_at(now)) < (other.left(now), -other.renewed_at(now)):
-            found[each.unit] = each
+def tightest(measures: Iterable[Measure], now: int) -> dict[Unit, tuple[int, Measure]]:
+    """By unit, the limit of which the fewest are left, and how many; of two such, the one of the longer span."""
+    found: dict[Unit, tuple[int, Measure]] = {}
+    for each in measures:  # the shortest span of a unit first
+        left, other = each.left(now), found.get(each.unit)
+        if other is None or left <= other[0]:
+            found[each.unit] = left, each
     return found
 
 

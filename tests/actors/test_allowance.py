@@ -102,7 +102,10 @@ def test_a_provider_that_is_not_allowed_does_not_hide_why_the_allowed_one_cannot
     here = world(msgspec.structs.replace(house, providers=providers), allowed=allowed(providers=("beta",)))
     routing = route(wish(prompt=embed("text"), model="shared"), here, 0)
     assert {each.reason for each in routing.excluded} == {"not_allowed", "cannot_embed"}
-    assert (NoRoute(routing.excluded, NOW).status, NoRoute(routing.excluded, NOW).code) == (400, "unsupported_parameter")
+    assert (NoRoute(routing.excluded, NOW).status, NoRoute(routing.excluded, NOW).code) == (
+        400,
+        "unsupported_parameter",
+    )
 
 
 def test_the_names_that_a_key_is_shown_are_its_own():
