@@ -70,7 +70,8 @@ def _never(short: Short) -> str:
 def _until(short: Short, now: int, at: int) -> str:
     measure = short.measure
     if measure.unit == "requests":
-        return f"This key may make {measure.limit} requests per {measure.span}, and has. It may make the next at {iso(at)}."
+        what = "1 request" if measure.limit == 1 else f"{measure.limit} requests"
+        return f"This key may make {what} per {measure.span}, and has. It may make the next at {iso(at)}."
     left = f"This key may spend {measure.limit} tokens per {measure.span}; {measure.left(now)} are left"
     if short.held_up(now):
         return (

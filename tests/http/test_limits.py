@@ -72,7 +72,7 @@ async def test_a_minute_that_is_used_up_is_429_until_there_is_room(house, virtua
     assert reply.status == 429
     error = reply.json["error"]
     assert (error["type"], error["code"]) == ("rate_limit_exceeded", "rate_limit_exceeded")
-    assert error["message"].startswith("This key may make 1 requests per minute, and has. It may make the next at 20")
+    assert error["message"].startswith("This key may make 1 request per minute, and has. It may make the next at 20")
     assert (reply.headers["retry-after"], reply.headers["retry-after-ms"]) == ("120", "120000")
     assert "x-should-retry" not in reply.headers
     assert limits_in(reply)["remaining-requests"] == "0"
