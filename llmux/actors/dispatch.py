@@ -9,7 +9,8 @@ from llmux.actors.content import ContentKeeper
 from llmux.actors.crew import Crew
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
-from llmux.actors.messages import Wish
+from llmux.actors.limiter import Limiter
+from llmux.actors.messages import Principal, Wish
 from llmux.actors.request import Produces, Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, World, route
 from llmux.events import RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
@@ -26,15 +27,17 @@ class Dispatch:
     def __init__(
         self,
         crew: Callable[[Callable[..., None]], Crew],
-        world: Callable[[], World],
+        world: Callable[[Principal], World],
         fingerprints: Fingerprints,
         content: ContentKeeper,
+        limiter: Limiter,
     ):
         self._crew = crew(self._spawn)
         self._nursery: trio.Nursery | None = None
         self._world = world
         self._fingerprints = fingerprints
         self._content = content
+        self._limiter = limiter
         self._flights: dict[str, Flight] = {}
         self._joinable: dict[str, Flight] = {}
 
@@ -56,10 +59,12 @@ class Dispatch:
         return sorted({(each.provider, each.model) for each in self._flights.values() if each.provider})
 
     def take(self, wish: Wish) -> Request:
-        """Takes a wish on. Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute or Overloaded."""
+        """Takes a wish on. Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, LimitReached), NoRoute or
+        Overloaded.
+        """
         crew = self._crew
-        routing = route(wish, self._world(), crew.clock.draw(DRAW_BELOW))
-        fingerprint = self._fingerprints.of(wish)
+        routing = route(wish, self._world(wish.principal), crew.clock.draw(DRAW_BELOW))
+        fingerprint = self._fingerprints.of(wish, routing.forbidden)
         if wish.use_cache:
             cached = crew.cache.look(fingerprint)
             if cached is not None:
@@ -98,13 +103,21 @@ class Dispatch:
         if wish.use_cache:
             self._joinable[fingerprint] = flight
         cache = "miss" if wish.use_cache else "off"
-        accepted = _accepted(wish, fingerprint, routing, "", cache, self._content.wants(wish.principal))
-        self._crew.spawn(flight.run, accepted)
+        reserved = self._limiter.held_for(id)
+        accepted = _accepted(wish, fingerprint, routing, "", cache, self._content.wants(wish.principal), reserved)
+        self._crew.spawn(self._flown, flight, accepted)
         return request
+
+    async def _flown(self, flight: Flight, accepted: RequestAccepted) -> None:
+        try:
+            await flight.run(accepted)
+        finally:
+            self._limiter.over(flight.id)
 
     def _request(self, id: str, wish: Wish, source: str, producer: Produces) -> Request:
         most_ms = self._crew.settings.request_timeout_ms
         timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
+        self._limiter.claim(id, wish, generates=source == "flight")
         request = Request(id, wish, source, producer, self._crew.clock, timeout_ms)
         self._content.expect(request)
         return request
@@ -118,8 +131,13 @@ class Dispatch:
         request = self._request(self._crew.clock.new_id(), wish, "joined", flight)
         flight.hold(request)
         accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss", self._content.wants(wish.principal))
-        self._crew.spawn(flight.join, request, accepted)
+        self._crew.spawn(self._joined, flight, request, accepted)
         return request
+
+    async def _joined(self, flight: Flight, request: Request, accepted: RequestAccepted) -> None:
+        await flight.join(request, accepted)
+        if request.ended:  # else it is among the waiters, and its terminal fact is still to come
+            self._limiter.over(request.id)
 
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "cache", _Held(cached))
@@ -149,6 +167,7 @@ class Dispatch:
             request.end(failure)
         else:
             request.end(finish)
+        self._limiter.over(request.id)
 
 
 class _Held:
@@ -164,7 +183,7 @@ class _Held:
 
 
 def _accepted(
-    wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str, content: bool
+    wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str, content: bool, reserved: int = 0
 ) -> RequestAccepted:
     return RequestAccepted(
         endpoint=wish.endpoint,
@@ -180,6 +199,7 @@ def _accepted(
         ],
         draw=routing.draw,
         cache=cache,
+        reserved_tokens=reserved,
         content=content,
         spares=routing.spares,
     )

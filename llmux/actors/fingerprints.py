@@ -20,9 +20,14 @@ class Fingerprints:
     def __init__(self, secret: bytes):
         self._key = hmac.digest(secret, b"llmux fingerprint v1", "sha256")
 
-    def of(self, wish: Wish) -> str:
-        """32 hex digits: equal for wishes whose answers are interchangeable, within one project."""
+    def of(self, wish: Wish, forbidden: tuple[tuple[str, str], ...] = ()) -> str:
+        """32 hex digits: equal for wishes whose answers are interchangeable, within one project.
+
+        `forbidden` are the routes that the wish would have but for its key: an answer of theirs is none for that key.
+        """
         parts: tuple[object, ...] = (wish.principal.project, wish.provider, wish.model, wish.prompt)
+        if forbidden:
+            parts += (forbidden,)
         if wish.fallback:  # another provider's answer is none for who insists on one
             parts += ("fallback",)
         return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()[:32]

@@ -102,26 +102,43 @@ class KeyRegistry(Actor):
 class KeyRing:
     """Whose credential is this? Reads facts and settings, in constant time where secrets are compared."""
 
-    def __init__(self, keys: Mapping[str, Key], settings: Settings):
+    def __init__(self, keys: Mapping[str, Key], settings: Settings, now: int):
         self._keys = keys
         self._settings = settings
+        self._now = now
+        """wall time in ms"""
 
     def principal_of(self, credential: str) -> Principal | None:
-        """The principal that `credential` belongs to, or None. The admin key opens admin routes only, every other key none."""
+        """The principal that `credential` belongs to, or None; a key that was revoked or has expired belongs to nobody.
+
+        The admin key opens admin routes only, every other key none.
+        """
         given = credential.encode("utf-8", "replace")
         if self._settings.admin_key and hmac.compare_digest(given, self._settings.admin_key.encode()):
             return Principal("admin", "admin", "admin", _ADMIN)
         if self._settings.api_key and hmac.compare_digest(given, self._settings.api_key.encode()):
             return Principal("api-key", "default", "default", _USER)
+        key = self.key_of(credential)
+        if key is None or not key.opens(self._now):
+            return None
+        return Principal(key.id, key.user, key.project, _USER)
+
+    def key_of(self, credential: str) -> Key | None:
+        """The key whose whole secret this is, whether it still opens anything or not."""
         form = _FORM.fullmatch(credential)
         if form is None or _checksum(form[1] + form[2]) != form[3]:
             return None
         key = self._keys.get(form[1])
         expected = key.secret_sha256 if key is not None else "0" * 64  # an unknown id takes as long as a wrong secret
         same = hmac.compare_digest(_digest(form[2]), expected)
-        if key is None or not same or key.revoked_at is not None:
+        return key if same else None
+
+    def expired_at(self, credential: str) -> int | None:
+        """When the key ended whose secret this is; None if it is none, has no end yet, or was revoked."""
+        key = self.key_of(credential)
+        if key is None or key.revoked_at is not None or key.opens(self._now):
             return None
-        return Principal(key.id, key.user, key.project, _USER)
+        return key.expires_at
 
 
 def _digest(secret: str) -> str:

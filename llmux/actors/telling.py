@@ -15,6 +15,7 @@ _WHY = {
     "logged_out": "it was not logged in",
     "ineligible": "its account may not use it",
     "cannot_embed": "it makes no embeddings",
+    "not_allowed": "the key may not ask for it",
     "not_installed": "its program was not installed",
     "half_open": "its rest was over and another request was trying it",
     "crashed": "its actor had crashed too often",

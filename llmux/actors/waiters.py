@@ -1,6 +1,7 @@
 """The requests that wait for one flight: who joins it, who leaves it, and until when it goes on for them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import trio
 
@@ -9,7 +10,7 @@ from llmux.actors.landing import Landing, out_of_time
 from llmux.actors.logbook import Logbook
 from llmux.actors.request import Request
 from llmux.events import RequestAccepted, RequestJoined
-from llmux.failures import LLMuxError
+from llmux.failures import LLMuxError, OutcomeUnknown
 
 
 class Waiters:
@@ -55,10 +56,14 @@ class Waiters:
 
     async def join(self, request: Request, accepted: RequestAccepted, flight: str) -> None:
         """A request that holds the flight shares it. Returns when it is among the waiters, or has its terminal fact."""
-        opening = (accepted, RequestJoined(flight=flight))
+        opening = [self._log.of_request(request, fact) for fact in (accepted, RequestJoined(flight=flight))]
         try:
             with trio.CancelScope(shield=True):
-                await self._crew.journal.append(*(self._log.of_request(request, fact) for fact in opening))
+                await self._crew.journal.append(*opening)
+        except OutcomeUnknown as failure:  # it may have begun, so it needs an end
+            request.own_end = failure
+            with suppress(LLMuxError):
+                await self._crew.journal.append_end(*opening)
         except LLMuxError as failure:
             self._release(1)
             request.end(failure)

@@ -3,10 +3,11 @@
 An exception's text is a sentence for a person. It never holds a prompt, an answer, a key or a provider's raw output.
 """
 
-from llmux.failures.client import ClientFailure, ModelUnknown, ProviderUnknown
+from llmux.failures.client import ClientFailure, LimitReached, ModelNotAllowed, ModelUnknown, ProviderUnknown
 from llmux.failures.error import LLMuxError, printable
 from llmux.failures.gateway import (
     CANNOT_EMBED,
+    NOT_ALLOWED,
     ActorCrashed,
     AskTimedOut,
     ConfigurationWrong,
@@ -35,6 +36,7 @@ from llmux.failures.store import (
 
 __all__ = [
     "CANNOT_EMBED",
+    "NOT_ALLOWED",
     "POLICIES",
     "ActorCrashed",
     "ArchiveMissing",
@@ -49,7 +51,9 @@ __all__ = [
     "GatewayFailure",
     "Kind",
     "LLMuxError",
+    "LimitReached",
     "LogDamaged",
+    "ModelNotAllowed",
     "ModelUnknown",
     "NoRoute",
     "OutcomeUnknown",

@@ -59,6 +59,8 @@ class Excluded(msgspec.Struct, frozen=True):
 
 CANNOT_EMBED = "cannot_embed"
 """why a provider is left out that makes no vectors"""
+NOT_ALLOWED = "not_allowed"
+"""why a route is left out that the key may not take"""
 
 
 class NoRoute(GatewayFailure):
@@ -71,7 +73,7 @@ class NoRoute(GatewayFailure):
 
     def __init__(self, excluded: tuple[Excluded, ...], now: int):
         self.excluded = excluded
-        reasons = {entry.reason for entry in excluded}
+        reasons = {entry.reason for entry in excluded} - {NOT_ALLOWED}
         if reasons == {CANNOT_EMBED}:  # it will not be otherwise later
             reasons = {Kind.UNSUPPORTED.value}
         reasons.discard(CANNOT_EMBED)

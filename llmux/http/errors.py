@@ -15,6 +15,7 @@ from llmux.failures import (
     DirectoryInUse,
     Excluded,
     Kind,
+    LimitReached,
     LLMuxError,
     LogDamaged,
     NoRoute,
@@ -116,7 +117,7 @@ def _hopeless(error: LLMuxError, retry_after_ms: int | None) -> bool:
         return error.kind not in _PASSING_REASONS
     if isinstance(error, NoRoute):
         return not any(each.reason in _PASSING_REASONS for each in error.excluded)
-    return isinstance(error, StoreFull | LogDamaged | DirectoryInUse)
+    return isinstance(error, LimitReached | StoreFull | LogDamaged | DirectoryInUse)
 
 
 def _of_http(error: HTTPException) -> Problem:
