@@ -147,6 +147,14 @@ def test_a_provider_of_an_own_name_is_one_more(home: Path):
     assert list(settings.providers) == [*DEFAULT_PROVIDERS, "second"]
 
 
+def test_a_codex_with_the_models_of_an_ollama_needs_no_more_than_a_model(home: Path):
+    toml = "[providers.codex-oss]\nkind = 'codex'\noss = true\ndefault_model = 'qwen3:14b'"
+    local = read(home, toml).providers["codex-oss"]
+    assert (local.command, local.base_url, local.weight) == ("codex", "http://127.0.0.1:11434/v1", 0)
+    elsewhere = read(home, f"{toml}\nbase_url = 'http://gpu:11434/v1'\nweight = 3").providers["codex-oss"]
+    assert (elsewhere.base_url, elsewhere.weight) == ("http://gpu:11434/v1", 3)
+
+
 def test_the_default_model_is_always_among_the_models(home: Path):
     toml = "[providers.claude]\ndefault_model = 'new'\n[providers.codex]\ndefault_model = 'gpt-5.1-codex-max'"
     providers = read(home, toml).providers
@@ -230,6 +238,7 @@ def test_a_value_of_another_type_is_refused_by_its_place(home: Path, toml: str, 
         ("[providers.x]\nkind = 'scripted'", "[providers.x] needs default_model"),
         ("[providers.x]\nkind = 'bard'\ndefault_model = 'x'", "[providers.x]: kind is 'bard'"),
         ("[providers.'My one']\nkind = 'scripted'", "'My one' is no name for a provider"),
+        ("[providers.claude]\noss = true", "[providers.claude]: oss is for providers of the kind codex"),
         ("[providers.codex]\ndefault_model = '-x'", "[providers.codex]: default_model: '-x' is no name"),
         ("[providers.codex]\nmodels = ['']", "[providers.codex]: models: '' is no name"),
         ("[providers.codex.upstream]\nx = '--yolo'", "[providers.codex]: upstream: '--yolo' is no name"),

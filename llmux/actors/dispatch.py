@@ -51,6 +51,10 @@ class Dispatch:
         """How many are under way."""
         return len(self._flights)
 
+    def running(self) -> list[tuple[str, str]]:
+        """Provider and model of every flight that is trying one, each once."""
+        return sorted({(each.provider, each.model) for each in self._flights.values() if each.provider})
+
     def take(self, wish: Wish) -> Request:
         """Takes a wish on. Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute or Overloaded."""
         crew = self._crew

@@ -23,11 +23,11 @@ from llmux.actors.journal import Journal
 from llmux.actors.kept_responses import KeptResponses
 from llmux.actors.key_registry import KeyRegistry, KeyRing
 from llmux.actors.ladder import Ladder
-from llmux.actors.messages import Wish
+from llmux.actors.messages import Principal, Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
-from llmux.actors.router import Standing, World
+from llmux.actors.router import Standing, World, route
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
 from llmux.actors.supervisor import Supervisor
@@ -39,7 +39,8 @@ from llmux.events import NewEvent
 from llmux.eventstore import Keys
 from llmux.failures import LLMuxError, ShuttingDown
 from llmux.metrics import Metrics
-from llmux.providers.adapter import Adapter, Place
+from llmux.prompts import Prompt
+from llmux.providers.adapter import Adapter, Listed, Place
 from llmux.providers.registry import adapter_for
 
 log = structlog.get_logger()
@@ -52,6 +53,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     provider: str
     default: bool
     weight: int
+    listed: Listed | None = None
+    """what the provider says of it, where it says anything"""
 
 
 class System:
@@ -139,12 +142,35 @@ class System:
         for name, provider in self.settings.providers.items():
             if not provider.enabled:
                 continue
-            listed = [model for account in provider.accounts for model in self.standing(name, account.name).models]
-            for model in (provider.default_model, *provider.models, *listed):
+            names = [model for account in provider.accounts for model in self.standing(name, account.name).models]
+            actor = self.providers[name]
+            listed = {each.name: each for acc in provider.accounts for each in actor.readiness(acc.name).listed}
+            for model in (provider.default_model, *provider.models, *names):
                 if model:
-                    entry = ModelEntry(model, name, model == provider.default_model, provider.weight)
+                    said = listed.get(model) or listed.get(f"{model}:latest")
+                    entry = ModelEntry(model, name, model == provider.default_model, provider.weight, said)
                     entries.setdefault((name, model), entry)
         return tuple(entries.values())
+
+    def destination(self, model: str) -> ModelEntry:
+        """The model that a request for `model` would come to, whether or not it could be reached now.
+
+        Raises ClientFailure (ModelUnknown).
+        """
+        wish = Wish(prompt=Prompt(messages=()), principal=Principal(), endpoint="", model=model)
+        routing = route(wish, self.world(), 0)
+        if routing.candidates:
+            return self._entry(routing.candidates[0].provider, routing.candidates[0].model)
+        return self._entry(routing.excluded[0].provider, routing.excluded[0].model)
+
+    def running(self) -> tuple[ModelEntry, ...]:
+        """The models that are answering now."""
+        return tuple(self._entry(*names) for names in self.dispatch.running())
+
+    def _entry(self, provider: str, model: str) -> ModelEntry:
+        same = (entry for entry in self.models() if entry.provider == provider)
+        known = next((entry for entry in same if model in (entry.id, entry.id.removesuffix(":latest"))), None)
+        return known or ModelEntry(model, provider, default=False, weight=self.settings.providers[provider].weight)
 
     def standing(self, provider: str, account: str) -> Standing:
         """What the running actor of this account knows beside the facts."""

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -56,7 +57,7 @@ def list_(as_json: bool) -> None:
 
     async def here(journal: Journal) -> dict[str, Any]:
         known = sorted(journal.facts.keys.values(), key=lambda key: (key.issued_at, key.id))
-        return {"keys": [key_body(key) for key in known]}
+        return {"keys": [msgspec.to_builtins(key_body(key)) for key in known]}
 
     found = carry_out(settings, ask=lambda: call(settings, "GET", KEYS), here=here)["keys"]
     if as_json:

@@ -51,6 +51,8 @@ def check_provider(provider: ProviderSettings, where: str) -> None:
     """Checks one provider. Raises ConfigurationWrong, whose sentence begins with `where`."""
     if provider.kind not in KINDS:
         raise ConfigurationWrong(f"{where}: kind is {quoted(provider.kind)}; write one of {', '.join(KINDS)}.")
+    if provider.oss and provider.kind != "codex":
+        raise ConfigurationWrong(f"{where}: oss is for providers of the kind codex; this one is {provider.kind}.")
     if not 0 <= provider.weight <= 10_000:
         raise ConfigurationWrong(f"{where}: weight is {provider.weight}; write 0 to 10000.")
     if not 1 <= provider.concurrency <= 1_000:

@@ -54,6 +54,10 @@ DEFAULT_PROVIDERS: dict[str, dict[str, Any]] = {
 }
 
 
+OSS = {"command": "codex", "base_url": "http://127.0.0.1:11434/v1", "weight": 0}
+"""what a further provider of the kind codex has when it says `oss = true` and nothing else: a share of nothing"""
+
+
 def from_environment(*, demo: bool = False) -> Settings:
     """The configuration of this process."""
     return load(os.environ, demo=demo)
@@ -207,6 +211,8 @@ def _providers(table: Mapping[str, Any], environ: Mapping[str, str], source: str
         values = {**DEFAULT_PROVIDERS.get(name, {}), **subtable(table, name, source, f"providers.{name}")}
         if "kind" not in values:
             raise ConfigurationWrong(f"{where} needs kind = one of {', '.join(KINDS)}.")
+        if values["kind"] == "codex" and values.get("oss") and name not in DEFAULT_PROVIDERS:
+            values = {**OSS, **values}
         address = "OLLAMA_HOST" if name == "ollama" and environ.get("OLLAMA_HOST") else f"{where}: url"
         if address == "OLLAMA_HOST":
             values["url"] = environ["OLLAMA_HOST"]

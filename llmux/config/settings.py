@@ -12,8 +12,22 @@ from llmux.failures import ProviderUnknown
 KINDS = ("claude", "gemini", "codex", "ollama", "scripted")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@=,+\[\]-]{0,199}")
-EMBEDDING_KINDS = frozenset({"ollama", "scripted"})
-"""the kinds of provider that make vectors of texts"""
+ABILITIES: Mapping[str, tuple[str, ...]] = {
+    "claude": ("completion", "vision", "thinking"),
+    "gemini": ("completion", "vision", "thinking"),
+    "codex": ("completion", "vision", "thinking"),
+    "ollama": ("completion", "embedding"),
+    "scripted": ("completion", "embedding"),
+}
+"""what the models of a kind of provider can do, as far as it is the same for all of them, in Ollama's words"""
+CONTEXT_TOKENS: Mapping[str, int] = {
+    "claude": 200_000,
+    "gemini": 1_048_576,
+    "codex": 272_000,
+    "ollama": 4_096,
+    "scripted": 1_048_576,
+}
+"""how long a prompt the models of a kind of provider take in, as their vendor says; Ollama: unless its user told it otherwise"""
 SMART = frozenset({"auto", "smart"})
 
 
@@ -39,6 +53,8 @@ class ProviderSettings(Struct, frozen=True):
     """ollama: the server"""
     base_url: str = ""
     """codex: the upstream written into its generated config.toml ("" = the vendor's)"""
+    oss: bool = False
+    """codex: its models are those of an Ollama of one's own, at `base_url`, and there is no login"""
     weight: int = 1
     """share of the traffic, relative to the other providers; 0 = only when asked for by name, or as the last resort"""
     default_model: str = ""
@@ -60,7 +76,7 @@ class ProviderSettings(Struct, frozen=True):
     @property
     def embeds(self) -> bool:
         """Whether it makes vectors of texts."""
-        return self.kind in EMBEDDING_KINDS
+        return "embedding" in ABILITIES.get(self.kind, ())
 
 
 class Limits(Struct, frozen=True):

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,6 +49,40 @@ class Access(msgspec.Struct, frozen=True):
     caller: Caller
     errors: ErrorBody
     operation: Operation | None = None
+
+
+class Routes(Protocol):
+    """Where routes are registered."""
+
+    def route(
+        self,
+        method: str,
+        rule: str,
+        handler: Handler,
+        caller: Caller,
+        errors: ErrorBody,
+        operation: Operation | None = None,
+    ) -> None:
+        """Serves `method rule` with `handler`, for `caller` only."""
+
+
+class Below:
+    """Registers routes below a path, such as "/ollama"."""
+
+    def __init__(self, door: Routes, path: str):
+        self._door, self._path = door, path
+
+    def route(
+        self,
+        method: str,
+        rule: str,
+        handler: Handler,
+        caller: Caller,
+        errors: ErrorBody,
+        operation: Operation | None = None,
+    ) -> None:
+        """Serves `method path/rule` with `handler`, for `caller` only."""
+        self._door.route(method, f"{self._path}{rule}", handler, caller, errors, operation)
 
 
 class Door:
@@ -203,6 +237,7 @@ async def body_bytes() -> bytes:
     """The whole body, which is JSON or empty. Raises ClientFailure (415), RequestEntityTooLarge (413), RequestTimeout (408)."""
     data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     assert isinstance(data, bytes)
+    current().body_read = True
     if data:  # HTTP need not announce it in the head
         check_content_type(request.headers)
     return data

@@ -9,9 +9,10 @@ A POST with `"recordContent": true` makes a key whose prompts and answers are ke
 A key is on disk before its answer is sent, and a revoked one opens nothing from the next request on.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from quart import Response
 
 from llmux.actors.key_registry import IssueKey, RevokeKey
@@ -19,6 +20,7 @@ from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import iso, json_response
 from llmux.http.native import error_body
+from llmux.http.operations import Operation, Parameter
 
 if TYPE_CHECKING:
     from llmux.actors.facts.keys import Key
@@ -36,6 +38,47 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recordContent: bool = False
 
 
+class Issued(msgspec.Struct, frozen=True):
+    """A new key, which is shown here and nowhere else."""
+
+    apiKey: str
+    userId: str
+    projectId: str
+    id: str
+
+
+class KeyBody(msgspec.Struct, frozen=True):
+    """A key as the list shows it, without its secret; `recordContent` is there where it is true."""
+
+    id: str
+    key: str
+    userId: str
+    projectId: str
+    label: str
+    createdAt: str
+    revoked: bool
+    recordContent: bool | UnsetType = UNSET
+
+
+class AllKeys(msgspec.Struct, frozen=True):
+    """All keys, the revoked ones too, in the order in which they were made."""
+
+    keys: list[KeyBody]
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """Whether the key was good until now."""
+
+    success: bool
+
+
+ISSUE = Operation("Make a key", tag="Admin", body=NewKey, answer=Issued)
+LIST = Operation("All keys, without their secrets", tag="Admin", answer=AllKeys)
+REVOKE = Operation(
+    "Revoke a key", tag="Admin", answer=Revoked, parameters=(Parameter("key", "path", "The key's id, or all of it"),)
+)
+
+
 def register(door: Door, system: "System") -> None:
     """Opens the three routes."""
 
@@ -45,37 +88,32 @@ def register(door: Door, system: "System") -> None:
             user=wanted.userId, project=wanted.projectId, label=wanted.label, record_content=wanted.recordContent
         )
         issued = await system.key_registry.ask(command)
-        body = {
-            "apiKey": issued.secret_key,
-            "userId": wanted.userId,
-            "projectId": wanted.projectId,
-            "id": issued.id,
-        }
+        body = Issued(issued.secret_key, wanted.userId, wanted.projectId, issued.id)
         return json_response(body, headers={"cache-control": "no-store"})
 
     async def listed() -> Response:
         keys = sorted(system.facts.keys.values(), key=lambda key: (key.issued_at, key.id))
-        return json_response({"keys": [key_body(key) for key in keys]}, headers={"cache-control": "no-store"})
+        return json_response(AllKeys([key_body(key) for key in keys]), headers={"cache-control": "no-store"})
 
     async def revoke(key: str) -> Response:
         owner = system.keys.principal_of(key)
         revoked = await system.key_registry.ask(RevokeKey(key_id=owner.id if owner is not None else key))
-        return json_response({"success": revoked})
+        return json_response(Revoked(revoked))
 
-    door.route("POST", KEYS, issue, Caller.ADMIN, error_body)
-    door.route("GET", KEYS, listed, Caller.ADMIN, error_body)
-    door.route("DELETE", f"{KEYS}/<key>", revoke, Caller.ADMIN, error_body)
+    door.route("POST", KEYS, issue, Caller.ADMIN, error_body, ISSUE)
+    door.route("GET", KEYS, listed, Caller.ADMIN, error_body, LIST)
+    door.route("DELETE", f"{KEYS}/<key>", revoke, Caller.ADMIN, error_body, REVOKE)
 
 
-def key_body(key: "Key") -> dict[str, Any]:
-    """A key as the list shows it, without its secret."""
-    return {
-        "id": key.id,
-        "key": f"sk-lmx_{key.id}_…",
-        "userId": key.user,
-        "projectId": key.project,
-        "label": key.label,
-        "createdAt": iso(key.issued_at),
-        "revoked": key.revoked_at is not None,
-        **({"recordContent": True} if key.record_content else {}),
-    }
+def key_body(key: "Key") -> KeyBody:
+    """A key as the list shows it."""
+    return KeyBody(
+        id=key.id,
+        key=f"sk-lmx_{key.id}_…",
+        userId=key.user,
+        projectId=key.project,
+        label=key.label,
+        createdAt=iso(key.issued_at),
+        revoked=key.revoked_at is not None,
+        recordContent=key.record_content or UNSET,
+    )

@@ -7,8 +7,8 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llmux.failures import LLMuxError
-from llmux.http import admin, archive, content, health, log, manage, native, openai
-from llmux.http.access import Door
+from llmux.http import admin, archive, content, health, log, manage, native, ollama, openai
+from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
 from llmux.logs import report
@@ -16,7 +16,7 @@ from llmux.logs import report
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, health, manage, admin, log, content, archive)
+DIALECTS = (native, openai, ollama, health, manage, admin, log, content, archive)
 """Each of these modules has `register(door, system)`."""
 
 
@@ -67,6 +67,9 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
 
 async def _sealed(response: Response) -> Response:
     """What every response has."""
-    response.headers["x-request-id"] = current().id
+    exchange = current()
+    response.headers["x-request-id"] = exchange.id
+    if has_body(request.method, request.headers) and not exchange.body_read:
+        response.headers["connection"] = "close"  # it ends anyway, and a client that is not told uses it again
     response.headers["x-content-type-options"] = "nosniff"
     return response

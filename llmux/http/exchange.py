@@ -37,6 +37,8 @@ class Exchange:
         self.system, self.owner = system, owner
         self.principal = Principal(scopes=frozenset())
         self.request: Request | None = None
+        self.body_read = False
+        """the whole body has been taken off the connection"""
         self.ignored: tuple[str, ...] = ()
         """the wishes that the gateway itself leaves out, as no provider could carry them out"""
         self._id = ""

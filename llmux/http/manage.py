@@ -1,15 +1,14 @@
-"""What the gateway knows and can be told by hand: quotas, the cache, and the models with their metadata.
+"""What the gateway knows and can be told by hand: quotas and the cache.
 
     GET  /api/quota          per provider: available, the last error, cooldowns and windows with what they rest on
     POST /api/quota/reset    {"provider"} (none = all): their cooldowns are over, and their programs and logins are looked at anew
     GET  /api/cache/stats    POST /api/cache/clear
-    GET  /api/tags           every model; open to everybody
 
 The two POSTs are for the admin where keys are required. Times are ms since 1970 in UTC; only `timestamp` is ISO 8601.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -27,11 +26,13 @@ from llmux.http.bodies import decoded
 from llmux.http.exchange import current, iso, json_response
 from llmux.http.health import hit_rate
 from llmux.http.native import error_body
+from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
+    from llmux.actors.facts.quotas import Quota
     from llmux.actors.health import ProviderHealth
     from llmux.actors.provider import Provider
-    from llmux.actors.system import ModelEntry, System
+    from llmux.actors.system import System
 
 log = structlog.get_logger("llmux.http")
 
@@ -42,9 +43,92 @@ class Which(msgspec.Struct, frozen=True):
     provider: str | None = None
 
 
+class QuotaState(msgspec.Struct, frozen=True):
+    """Whether a provider can be asked, and since when it has been as it is. `lastError` is a kind of failure."""
+
+    available: bool
+    lastError: str | None
+    cooldownUntil: int | None
+    requestCount: int
+    lastReset: int | None
+
+
+class Cooldown(msgspec.Struct, frozen=True):
+    """An account and a model ("*" = all) that rest: since when, until when and why."""
+
+    account: str
+    model: str
+    kind: str
+    evidence: str
+    since: int
+    until: int
+    resetsAt: int | None
+
+
+class WindowBody(msgspec.Struct, frozen=True):
+    """What the provider said of one of its windows."""
+
+    account: str
+    model: str
+    window: str
+    status: str
+    usedPercent: int | None
+    resetsAt: int | None
+    reportedAt: int
+
+
+class ProviderQuota(QuotaState, frozen=True):
+    """The quotas of one provider. `priority` is the rank by weight: 1 gets the most traffic."""
+
+    cooldownTime: int
+    priority: int
+    weight: int
+    cooldowns: list[Cooldown]
+    windows: list[WindowBody]
+
+
+class Quotas(msgspec.Struct, frozen=True):
+    """The quotas of all providers."""
+
+    timestamp: str
+    providers: dict[str, ProviderQuota]
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """How the providers are after the reset."""
+
+    success: bool
+    quotaState: dict[str, QuotaState]
+
+
+class CacheStats(msgspec.Struct, frozen=True):
+    """The cache: answers held, and how often it had the one that was asked for. `ttl` is in ms."""
+
+    size: int
+    maxSize: int
+    ttl: int
+    hits: int
+    misses: int
+    hitRate: str
+    bytes: int
+    maxBytes: int
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """How many answers the cache held."""
+
+    success: bool
+    cleared: int
+
+
+QUOTAS = Operation("The quotas of all providers", tag="Gateway", answer=Quotas)
+RESET = Operation("End cooldowns by hand", tag="Gateway", body=Which, answer=Reset)
+CACHE = Operation("The cache", tag="Gateway", answer=CacheStats)
+CLEAR = Operation("Forget all cached answers", tag="Gateway", answer=Cleared)
+
+
 def register(door: Door, system: "System") -> None:
-    """Opens the five routes."""
-    """when the quotas of a provider were last reset by hand, in the life of this gateway"""
+    """Opens the four routes."""
 
     async def quota() -> Response:
         return json_response(quota_body(system))
@@ -57,88 +141,89 @@ def register(door: Door, system: "System") -> None:
             for name, actor in system.providers.items():
                 if provider in ("", name):
                     looking.start_soon(_look_again, actor)
-        return json_response({"success": True, "quotaState": _states(system)})
+        return json_response(Reset(success=True, quotaState=_states(system)))
 
-    async def tags() -> Response:
-        return json_response({"models": [_tag(system, entry) for entry in system.models()]})
-
-    door.route("GET", "/api/quota", quota, Caller.USER, error_body)
-    door.route("POST", "/api/quota/reset", reset, Caller.OPERATOR, error_body)
-    door.route("GET", "/api/cache/stats", partial(_cache_stats, system), Caller.USER, error_body)
-    door.route("POST", "/api/cache/clear", partial(_clear_cache, system), Caller.OPERATOR, error_body)
-    door.route("GET", "/api/tags", tags, Caller.PUBLIC, error_body)
+    door.route("GET", "/api/quota", quota, Caller.USER, error_body, QUOTAS)
+    door.route("POST", "/api/quota/reset", reset, Caller.OPERATOR, error_body, RESET)
+    door.route("GET", "/api/cache/stats", partial(_cache_stats, system), Caller.USER, error_body, CACHE)
+    door.route("POST", "/api/cache/clear", partial(_clear_cache, system), Caller.OPERATOR, error_body, CLEAR)
 
 
 # --- quotas ---------------------------------------------------------------------------------------------------------
 
 
-def quota_body(system: "System") -> dict[str, Any]:
-    """The quotas of all providers. `priority` is the rank by weight: 1 gets the most traffic."""
+def quota_body(system: "System") -> Quotas:
+    """The quotas of all providers."""
     by_weight = sorted(system.providers, key=lambda name: -system.settings.providers[name].weight)
     providers = {}
     for name, state in _states(system).items():
         settings = system.settings.providers[name]
-        providers[name] = {
-            **state,
-            "cooldownTime": settings.cooldown_ms,
-            "priority": by_weight.index(name) + 1,
-            "weight": settings.weight,
-            **_evidence(system, name),
-        }
-    return {"timestamp": iso(system.clock.now()), "providers": providers}
+        providers[name] = ProviderQuota(
+            **msgspec.structs.asdict(state),
+            cooldownTime=settings.cooldown_ms,
+            priority=by_weight.index(name) + 1,
+            weight=settings.weight,
+            cooldowns=_cooldowns(system, name),
+            windows=_windows(system, name),
+        )
+    return Quotas(timestamp=iso(system.clock.now()), providers=providers)
 
 
-def _states(system: "System") -> dict[str, dict[str, Any]]:
+def _states(system: "System") -> dict[str, QuotaState]:
     return {name: _state(system, name, each) for name, each in system.health().providers.items()}
 
 
-def _state(system: "System", name: str, health: "ProviderHealth") -> dict[str, Any]:
+def _state(system: "System", name: str, health: "ProviderHealth") -> QuotaState:
     facts = system.facts
     keys = [account_key(name, account.name) for account in system.settings.providers[name].accounts]
     failures = [facts.providers[key].last_failure for key in keys if key in facts.providers]
-    return {
-        "available": health.available,
-        "lastError": next(filter(None, failures), None),
-        "cooldownUntil": health.cooldown_until,
-        "requestCount": health.request_count,
-        "lastReset": reset_at(facts.quotas, name) or facts.gateway.started_at,
-    }
-
-
-def _evidence(system: "System", provider: str) -> dict[str, list[dict[str, Any]]]:
-    """Which accounts and models ("*" = all) rest since when, until when and why, and what the provider said of its windows."""
-    now = system.clock.now()
-    quotas = sorted(
-        (each for each in system.facts.quotas.values() if each.provider == provider),
-        key=lambda each: (each.account, each.model),
+    return QuotaState(
+        available=health.available,
+        lastError=next(filter(None, failures), None),
+        cooldownUntil=health.cooldown_until,
+        requestCount=health.request_count,
+        lastReset=reset_at(facts.quotas, name) or facts.gateway.started_at,
     )
-    cooldowns = [
-        {
-            "account": each.account,
-            "model": each.model,
-            "kind": each.rest.kind,
-            "evidence": each.rest.evidence,
-            "since": each.rest.since,
-            "until": each.rest.until,
-            "resetsAt": each.rest.resets_at,
-        }
-        for each in quotas
+
+
+def _quotas_of(system: "System", provider: str) -> "list[Quota]":
+    mine = (each for each in system.facts.quotas.values() if each.provider == provider)
+    return sorted(mine, key=lambda each: (each.account, each.model))
+
+
+def _cooldowns(system: "System", provider: str) -> list[Cooldown]:
+    """Which accounts and models of the provider rest."""
+    now = system.clock.now()
+    return [
+        Cooldown(
+            account=each.account,
+            model=each.model,
+            kind=each.rest.kind,
+            evidence=each.rest.evidence,
+            since=each.rest.since,
+            until=each.rest.until,
+            resetsAt=each.rest.resets_at,
+        )
+        for each in _quotas_of(system, provider)
         if each.rest is not None and lasts(each.rest, now)
     ]
-    windows = [
-        {
-            "account": each.account,
-            "model": each.model,
-            "window": name,
-            "status": window.status,
-            "usedPercent": window.used_percent,
-            "resetsAt": window.resets_at,
-            "reportedAt": window.reported_at,
-        }
-        for each in quotas
+
+
+def _windows(system: "System", provider: str) -> list[WindowBody]:
+    """What the provider said of its windows."""
+    return [
+        WindowBody(
+            account=each.account,
+            model=each.model,
+            window=name,
+            status=window.status,
+            usedPercent=window.used_percent,
+            resetsAt=window.resets_at,
+            reportedAt=window.reported_at,
+        )
+        for each in _quotas_of(system, provider)
         for name, window in sorted(each.windows.items())
     ]
-    return {"cooldowns": cooldowns, "windows": windows}
 
 
 async def _look_again(provider: "Provider") -> None:
@@ -154,38 +239,20 @@ async def _look_again(provider: "Provider") -> None:
 
 async def _cache_stats(system: "System") -> Response:
     counts, health = system.cache.counts(), system.health().cache
-    body = {
-        "size": counts.entries,
-        "maxSize": counts.entries_max,
-        "ttl": counts.ttl_ms,
-        "hits": health.hits,
-        "misses": health.misses,
-        "hitRate": hit_rate(health),
-        "bytes": counts.bytes,
-        "maxBytes": counts.bytes_max,
-    }
+    body = CacheStats(
+        size=counts.entries,
+        maxSize=counts.entries_max,
+        ttl=counts.ttl_ms,
+        hits=health.hits,
+        misses=health.misses,
+        hitRate=hit_rate(health),
+        bytes=counts.bytes,
+        maxBytes=counts.bytes_max,
+    )
     return json_response(body)
 
 
 async def _clear_cache(system: "System") -> Response:
     await body_bytes()  # whatever it says
     cleared = await system.cache.ask(ClearCache(current().principal.id))
-    return json_response({"success": True, "cleared": cleared})
-
-
-# --- models ---------------------------------------------------------------------------------------------------------
-
-
-def _tag(system: "System", entry: "ModelEntry") -> dict[str, Any]:
-    """A model as LLMux always listed it. `alias` is another name it can be asked for by."""
-    full_name = f"{entry.provider}/{entry.id}"
-    aliases = (alias for alias, model in system.settings.aliases.items() if model in (entry.id, full_name))
-    return {
-        "name": entry.id,
-        "provider": entry.provider,
-        "alias": next(aliases, full_name),
-        "description": f"{'The default model' if entry.default else 'A model'} of {entry.provider}",
-        "default": entry.default,
-        "supportsStream": True,
-        "weight": entry.weight,
-    }
+    return json_response(Cleared(success=True, cleared=cleared))

@@ -56,11 +56,30 @@ class QuotaWindow(msgspec.Struct, frozen=True):
     resets_at: int | None = None
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """What a provider says of a model when it lists it; "" and 0 where it does not say.
+
+    `capabilities` is None where it does not say; `modified_at` is ISO 8601 text.
+    """
+
+    name: str
+    modified_at: str = ""
+    size_bytes: int = 0
+    digest: str = ""
+    format: str = ""
+    family: str = ""
+    families: tuple[str, ...] = ()
+    parameter_size: str = ""
+    quantization_level: str = ""
+    capabilities: tuple[str, ...] | None = None
+
+
 class Readiness(msgspec.Struct, frozen=True):
     """What a probe found out. `sentence` says what is wrong or missing and what to type; "" when all is well.
 
     `login_stamp` changes whenever the stored login changes (for instance "mtime-size" of the credentials file): the actor
     compares it, to notice that somebody logged in again. `models` are those the provider itself lists, by client name.
+    `listed` is what it says of them, where it says anything.
     `windows` is what was learned about quotas since the last probe, other than from answers: the actor reports it.
     """
 
@@ -70,6 +89,7 @@ class Readiness(msgspec.Struct, frozen=True):
     sentence: str = ""
     login_stamp: str = ""
     models: tuple[str, ...] = ()
+    listed: tuple[Listed, ...] = ()
     windows: tuple[QuotaWindow, ...] = ()
 
     @property

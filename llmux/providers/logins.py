@@ -48,7 +48,7 @@ def sign_in(place: Place) -> SignIn:
 
     Raises ProviderFailure(UNAVAILABLE) that says what to install, and ConfigurationWrong where there is nothing to log in to.
     """
-    if place.settings.kind not in _SIGN_IN:
+    if place.settings.kind not in _SIGN_IN or place.settings.oss:
         raise ConfigurationWrong(f"The provider {place.name} needs no login.")
     place.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = {name: value for name, value in place.environ.items() if name not in NEVER_PASSED}
@@ -58,7 +58,7 @@ def sign_in(place: Place) -> SignIn:
 
 def stored(place: Place) -> Stored | None:
     """What the stored login of an account tells about its end; None where there is none, or nothing that can be read."""
-    look = _STORED.get(place.settings.kind)
+    look = None if place.settings.oss else _STORED.get(place.settings.kind)
     try:
         return look(place) if look is not None else None
     except (LLMuxError, OSError, ValueError, TypeError, AttributeError):

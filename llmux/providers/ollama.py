@@ -25,6 +25,7 @@ from llmux.prompts import Embedding, Finish, ReasoningDelta, TextDelta, Usage
 from llmux.providers.adapter import Call, Emit, Place, Readiness, Report, WorkerStatistics, refuse_if_strict
 from llmux.providers.ollama_embedding import BYTES_PER_NUMBER_MAX, embed_request, read_embeddings
 from llmux.providers.ollama_http import Exchange, Lost, Server, TooLong
+from llmux.providers.ollama_listing import Tag, Tags, listed_of
 from llmux.providers.ollama_wire import (
     UNREADABLE,
     Line,
@@ -60,15 +61,6 @@ class _Waiting:
 
 class _Version(msgspec.Struct):
     version: str
-
-
-class _Tag(msgspec.Struct):
-    name: str
-    digest: str = ""
-
-
-class _Tags(msgspec.Struct):
-    models: list[_Tag] | None
 
 
 class OllamaAdapter:
@@ -197,7 +189,7 @@ class OllamaAdapter:
         """Whether the server has the model in memory; None when it does not say."""
         with trio.move_on_after(self._limits.probe_ms_max / 1000):
             try:
-                running = await self._read("/api/ps", _Tags)
+                running = await self._read("/api/ps", Tags)
             except (Lost, TooLong, *UNREADABLE):
                 return None
             names = {tag.name for tag in running.models or []}
@@ -261,7 +253,7 @@ class OllamaAdapter:
         with trio.move_on_after(self._limits.probe_ms_max / 1000 * 0.9):
             try:
                 version = await self._read("/api/version", _Version)
-                tags = await self._read("/api/tags", _Tags)
+                tags = await self._read("/api/tags", Tags)
                 self._learn(tags.models or [])
                 return Readiness(
                     installed=True,
@@ -269,6 +261,7 @@ class OllamaAdapter:
                     version=printable(version.version, 40),
                     sentence=self._missing(),
                     models=tuple(sorted(self._digests)),
+                    listed=tuple(map(listed_of, tags.models or [])),
                 )
             except Lost as lost:
                 reason = self._down() if lost.stage == "connect" else self._stranger()
@@ -281,7 +274,7 @@ class OllamaAdapter:
             body = await exchange.whole(self._limits.line_bytes_max)
             return msgspec.json.decode(body if exchange.status == 200 else b"", type=form)
 
-    def _learn(self, tags: list[_Tag]) -> None:
+    def _learn(self, tags: list[Tag]) -> None:
         digests = {tag.name: tag.digest for tag in tags}
         if digests != self._digests:
             self._facts.clear()

@@ -246,11 +246,7 @@ def failure_of(status: int, body: bytes, model: str, retry_after: str = "") -> P
             evidence="ollama.404",
         )
     if re.search(r"does not support embedding", text or ""):
-        return ProviderFailure(
-            Kind.UNSUPPORTED,
-            f"The model '{printable(model, 100)}' of Ollama makes no embeddings.",
-            evidence="ollama.no_embeddings",
-        )
+        return _no_embeddings(model)
     if status in (400, 413, 422) or (status == 500 and _names_an_option(text or "")):
         if re.search(r"exceed_context_size|context (length|size)|context window", text or ""):
             return ProviderFailure(
@@ -275,6 +271,11 @@ def failure_of(status: int, body: bytes, model: str, retry_after: str = "") -> P
         )
     its_own = text is not None  # then Ollama is there, and it is the model's runner or its cloud that is not
     return ProviderFailure(Kind.UNAVAILABLE, f"Ollama failed: {quoted}.", evidence="ollama.failed", model_only=its_own)
+
+
+def _no_embeddings(model: str) -> ProviderFailure:
+    sentence = f"The model '{printable(model, 100)}' of Ollama makes no embeddings."
+    return ProviderFailure(Kind.UNSUPPORTED, sentence, evidence="ollama.no_embeddings")
 
 
 def _error_text(body: bytes) -> str | None:

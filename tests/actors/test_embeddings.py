@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmux.actors.facts.quotas import Quota, Rest, quota_key
 from llmux.actors.fingerprints import Fingerprints
+from llmux.actors.keeping import Keep, content_of
 from llmux.actors.opening import open_system
 from llmux.actors.router import route
 from llmux.clock import SystemClock
 from llmux.config import Limits, ProviderSettings
 from llmux.events import RequestAccepted, RequestCompleted
+from llmux.eventstore import KeptText
 from llmux.failures import LLMuxError, NoRoute, ProviderFailure
-from llmux.prompts import Prompt, embed, numbers_of, size_bytes, user
+from llmux.prompts import Prompt, Vectors, embed, numbers_of, packed, size_bytes, user
 from tests.actors.house import facts_of, house_settings, scripted, types_of, wish
 from tests.actors.test_router import NOW, world
 
@@ -92,6 +95,14 @@ def test_equal_texts_have_equal_fingerprints_and_other_wishes_other_ones():
     assert len({fingerprints.of(wish(prompt=each)) for each in prompts}) == len(prompts)
     assert fingerprints.of(wish(prompt=embed("a", "b"))) == fingerprints.of(wish(prompt=embed("a", "b")))
     assert size_bytes(embed("ä", "b")) == 3
+
+
+def test_of_an_embedding_the_texts_are_kept_and_the_vectors_are_not():
+    keep = Keep("r", "k", embed("a", "b"), (Vectors((packed([1.0]), packed([2.0]))),), "stop", "", 2)
+    kept = content_of(keep, 1, 2)
+    assert kept.text.prompt == embed("a", "b")
+    assert kept.text.answer == ""
+    assert msgspec.json.decode(msgspec.json.encode(kept.text), type=KeptText) == kept.text
 
 
 async def test_a_script_that_fails_fails_vectors_too(tmp_path):

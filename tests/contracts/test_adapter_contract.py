@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from llmux.clock import SystemClock
-from llmux.config.settings import EMBEDDING_KINDS
+from llmux.config.settings import ABILITIES
 from llmux.failures import Kind, ProviderFailure
 from llmux.prompts import Chunk, Finish, Sampling, embed, numbers_of
 from llmux.providers.adapter import Call
@@ -88,7 +88,7 @@ def test_an_embedding_is_one_vector_for_each_text_or_refused_before_anything_is_
     at_work.rig.put("answer", "Well.")
     heard, model = Heard(), at_work.rig.call("").upstream_model
     call = Call(embed("eins", "zwei zwei"), model, model)
-    if at_work.rig.name in EMBEDDING_KINDS:
+    if "embedding" in ABILITIES[at_work.rig.name]:
         at_work.run(at_work.adapter.answer, call, heard.emit, heard.report)
         answer = heard.answer
         assert [len(numbers_of(vector)) for vector in answer.vectors] == [len(answer.vectors[0]) // 4] * 2

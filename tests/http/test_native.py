@@ -1,11 +1,14 @@
 """LLMux's own dialect, field by field as clients of v3 read it."""
 
+import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmux.actors.messages import Principal
+from llmux.config import ProviderSettings
 from llmux.failures import ClientFailure
 from llmux.http.native import wish_of
 from llmux.prompts import Sampling, user
@@ -166,6 +169,31 @@ def test_an_option_that_cannot_be_used_is_named(options, param):
     with pytest.raises(ClientFailure) as caught:
         wish(b'{"prompt":"p","options":' + options.encode() + b"}")
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_use_oss_asks_the_codex_that_is_configured_for_it_and_no_other_provider():
+    settings = settings_of(Path("/nowhere"))
+    local = ProviderSettings(kind="codex", oss=True, default_model="qwen3:14b", weight=0)
+    providers = {**settings.providers, "codex": ProviderSettings(kind="codex", default_model="gpt"), "codex-oss": local}
+    with_it = msgspec.structs.replace(settings, providers=providers)
+    asking = {"prompt": "p", "options": {"useOss": True}}
+    for endpoint, more in (
+        ("/api/smart", {}),
+        ("/api/generate", {}),
+        ("/codex", {}),
+        ("/api/generate", {"provider": "codex"}),
+    ):
+        asked = wish_of(json.dumps({**asking, **more}).encode(), endpoint, Principal(), with_it)
+        assert (asked.provider, asked.model) == ("codex-oss", "")
+    named = {"prompt": "p", "options": {"useOss": True, "model": "llama3"}}
+    assert wish_of(json.dumps(named).encode(), "/codex", Principal(), with_it).model == "llama3"
+    off = {**providers, "codex-oss": msgspec.structs.replace(local, enabled=False)}
+    for endpoint, these in (("/claude", providers), ("/codex", settings.providers), ("/codex", off)):
+        with pytest.raises(ClientFailure) as caught:
+            wish_of(
+                json.dumps(asking).encode(), endpoint, Principal(), msgspec.structs.replace(settings, providers=these)
+            )
+        assert (caught.value.status, caught.value.param) == (400, "options.useOss")
 
 
 def test_more_retries_than_are_made_are_refused_and_the_limit_is_named():

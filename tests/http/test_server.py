@@ -112,6 +112,22 @@ async def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on(serv
         assert (await client.reply()).status == 200
 
 
+@pytest.mark.parametrize("path", ["/nope", "/health"])
+async def test_a_client_whose_body_nobody_read_is_told_that_its_connection_ends(served, path):
+    """It would use it again, and find it closed."""
+    async with connected(served) as client:
+        await client.ask("POST", path, b"{}")
+        reply = await client.reply()
+        assert reply.status in (404, 405)
+        assert reply.headers["connection"] == "close"
+        assert await client.rest() == b""
+    async with connected(served) as client:
+        for _ in range(3):
+            await client.ask("POST", "/api/pull", b"{}")
+            reply = await client.reply()
+            assert (reply.status, reply.headers.get("connection")) == (403, None)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_client_that_is_still_sending_gets_to_read_its_413(tmp_path, chunked):
     async with gateway(settings_of(tmp_path, limits={"body_bytes_max": 1000}), serving=True) as here:

@@ -1,21 +1,57 @@
-"""What LLMux v3.0.0 got wrong on the wire, one claim each. (The numbers are those of the list the rewrite began with.)
+"""What LLMux v3.0.0 got wrong, one claim each. (The numbers are those of the list the rewrite began with.)
 
-Held elsewhere: 1 in test_native (a path per provider), 9 in test_streams (clients that leave), 11 in test_access,
-22 in test_bad_input, 31 in test_server. Who may call what, route by route, is walked through in test_access.
+Those that are not wrong on the wire, or belong to a larger subject, are held elsewhere, as `ELSEWHERE` says.
 """
+
+import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 import trio
 
 from llmux.actors.key_registry import IssueKey
+from llmux.actors.messages import Principal
+from llmux.http.native import wish_of
+from llmux.http.openai.chat_body import chat_wish_of
+from llmux.providers.ollama_wire import ModelFacts, chat_request
 from tests.http.served import gateway, settings_of
 
 CHAT = "/v1/chat/completions"
+ROOT = Path(__file__).parents[2]
+SETTINGS = settings_of(Path("/nowhere"))
+ELSEWHERE = {
+    1: ("http/test_native.py", "test_each_provider_has_a_path_of_its_own"),
+    2: ("http/test_balance.py", "test_two_thousand_smart_calls_over_http_spread_by_weight"),
+    6: ("contracts/test_adapter_contract.py", "test_a_bad_end_is_a_failure_of_its_kind_and_the_next_answer_is_good"),
+    7: ("actors/test_system.py", "test_a_spent_quota_rests_until_it_resets_and_is_then_tried_once"),
+    10: ("real/test_claude.py", "test_nothing_of_a_prompt_is_in_the_argument_vector_or_environment"),
+    11: ("http/test_access.py", "test_a_foreign_web_page_cannot_drive_the_gateway"),
+    12: ("providers/test_ollama.py", "test_lines_and_characters_that_are_split_between_reads_come_out_whole"),
+    13: ("providers/test_process.py", "test_a_character_split_between_writes_comes_out_whole"),
+    17: ("actors/test_cache.py", "test_v3_17_the_least_recently_used_answer_goes_first"),
+    22: ("http/test_bad_input.py", "test_rubbish_gets_a_typed_error_and_leaves_no_trace_in_the_log"),
+    25: ("actors/test_system.py", "test_a_silent_provider_is_timed_out_and_passed_over"),
+    26: ("http/test_health.py", "test_without_any_provider_health_is_503_and_says_what_to_do"),
+    27: ("providers/test_process.py", "test_a_process_that_ignores_term_is_killed_after_its_time"),
+    28: ("actors/test_provider.py", "test_v3_28_no_more_attempts_at_once_than_configured"),
+    31: ("http/test_server.py", "test_at_the_stop_what_is_under_way_ends_well_and_nothing_new_comes_in"),
+}
+"""defect -> the file under tests/ and the claim that holds it"""
 
 
 def asks(text: str, **more) -> dict:
     return {"model": "claude/echo", "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_each_of_the_31_defects_has_its_claim():
+    here = {
+        int(number) for number in re.findall(r"^(?:async )?def test_(\d\d)_", Path(__file__).read_text(), re.MULTILINE)
+    }
+    assert here | set(ELSEWHERE) == set(range(1, 32))
+    for file, claim in ELSEWHERE.values():
+        assert re.search(rf"def {claim}\(", (ROOT / "tests" / file).read_text()), f"{file} has no {claim}"
 
 
 @pytest.fixture
@@ -125,6 +161,20 @@ async def test_15_parts_are_text_and_not_object_object(door):
     assert reply.json["choices"][0]["message"]["content"] == "one two"
 
 
+def test_15_a_temperature_of_zero_is_zero():
+    """It became 0.7, because 0 counted as nothing."""
+    for read in (
+        lambda: wish_of(b'{"prompt":"p","options":{"temperature":0}}', "/api/smart", Principal(), SETTINGS),
+        lambda: (
+            chat_wish_of(
+                b'{"messages":[{"role":"user","content":"p"}],"temperature":0}', CHAT, Principal(), SETTINGS
+            ).wish
+        ),
+    ):
+        body, _ = chat_request(read().prompt, "m", ModelFacts())
+        assert json.loads(body)["options"] == {"temperature": 0.0}
+
+
 async def test_16_another_temperature_or_limit_gets_an_answer_of_its_own(door):
     assert (await door.post(CHAT, asks("hi"))).headers["x-llmux-cache"] == "miss"
     for other in ({"temperature": 0}, {"temperature": 0.7}, {"max_tokens": 5}, {"seed": 1}):
@@ -205,3 +255,22 @@ async def test_24_no_failure_of_a_provider_is_a_500(door, virtual_time):
     for kind in ("crashed", "garbled", "unavailable", "overloaded", "timed_out", "rate_limited", "quota_exhausted"):
         reply = await door.post(CHAT, {**asks("hi"), "model": f"claude/say=x,fail={kind}"})
         assert reply.status in (429, 502, 503, 504), kind
+
+
+def test_29_no_login_is_mounted_where_its_tool_cannot_renew_it():
+    volumes = re.findall(r"^      - (\S+:/home/llmux/\S+)$", (ROOT / "compose.yaml").read_text(), re.MULTILINE)
+    assert len(volumes) == 3
+    assert not [each for each in volumes if each.endswith(":ro")]
+
+
+def test_30_the_image_runs_as_nobody_special_and_fetches_nothing_that_is_not_pinned():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^USER (.+)$", dockerfile, re.MULTILINE) == ["10001:10001"]
+    assert "latest" not in dockerfile
+    assert "npm i " not in dockerfile
+    assert "npm install" not in dockerfile
+    fetching = [line for line in re.split(r"\n(?! )|&& ", dockerfile) if "pip install" in line]
+    assert all("--require-hashes" in line or "--no-index" in line for line in fetching), fetching
+    pinned = json.loads((ROOT / "deploy/clis/package.json").read_text())["dependencies"]
+    assert pinned
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in pinned.values())

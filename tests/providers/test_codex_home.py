@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from llmux.config import Account
-from llmux.failures import Kind, ProviderFailure
+from llmux.failures import ConfigurationWrong, Kind, ProviderFailure
 from llmux.providers.adapter import Place
 from llmux.providers.codex import CodexAdapter, home, login, program
+from llmux.providers.logins import sign_in
 from tests.providers.codex_login import token, write_login
 from tests.providers.hearing import place_of
 
@@ -52,6 +53,20 @@ def test_an_api_key_goes_to_the_api_and_asks_for_no_summaries(place: Place) -> N
     assert config["model_providers"]["llmux"]["base_url"] == "https://api.openai.com/v1"  # type: ignore[index]
     assert config["model_reasoning_summary"] == "none"
     assert "sk-made-up" not in (place.directory / "home/config.toml").read_text()
+
+
+def test_a_codex_with_the_models_of_an_ollama_has_no_login_and_needs_none(tmp_path: Path) -> None:
+    write_login(tmp_path / "login")  # there is one, and Codex does not hear of it
+    account = Account(config_dir=str(tmp_path / "login"))
+    place = place_of("codex", tmp_path, account=account, oss=True, base_url="http://127.0.0.1:11434/v1")
+    config = written(place)
+    provider = config["model_providers"]["llmux"]  # type: ignore[index]
+    assert (provider["base_url"], provider["requires_openai_auth"]) == ("http://127.0.0.1:11434/v1", False)
+    assert config["chatgpt_base_url"] == "http://127.0.0.1:11434/v1"
+    assert not os.path.lexists(place.directory / "home/auth.json")
+    assert login.stamp(place) == login.read(place).stamp == ""
+    with pytest.raises(ConfigurationWrong, match="needs no login"):
+        sign_in(place)
 
 
 def test_the_catalog_names_each_upstream_model_once(place: Place, tmp_path: Path) -> None:

@@ -33,6 +33,23 @@ from tests.upstreams.running import Upstream
 # --- what goes up, and what comes back -------------------------------------------------------------------------------
 
 
+async def test_a_codex_of_an_ollama_answers_without_a_login_and_asks_nobody_else(
+    codex_api: Upstream, make_codex: Make
+) -> None:
+    codex_api.control(deltas=["from ", "here"], used=None)
+    adapter = make_codex(logged_in=False, oss=True, base_url=f"{codex_api.url}/v1", default_model=MODEL, env={})
+    readiness = await adapter.probe()
+    assert (readiness.ready, readiness.sentence, readiness.windows) == (True, "", ())
+    async with serving(adapter):
+        heard = await say(adapter, Prompt((user("hi"),), system="be brief"))
+    assert heard.text == "from here"
+    assert heard.answer.finish.usage.input_tokens > 0
+    assert {seen["path"] for seen in codex_api.log()} == {"/v1/responses"}
+    (seen,) = model_calls(codex_api)
+    assert "authorization" not in {name.lower() for name in seen["headers"]}
+    assert conversation(calls(codex_api)[0])[-1][0] == "user"
+
+
 async def test_an_answer_is_the_upstreams_own_deltas_and_usage(codex_api: Upstream, make_codex: Make) -> None:
     codex_api.control(deltas=["Hé", "llo ", "🌍", "\n"], reasoning=["**Th", "ink**"])
     async with serving(make_codex()) as adapter:

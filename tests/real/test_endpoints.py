@@ -176,6 +176,43 @@ def test_openai_stream(house: House, provider: str):
     assert "".join(delta.get("content") or "" for delta in deltas) == text
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_ollama_stream(house: House, provider: str):
+    text = house.expect(provider)
+    asked = chat(provider, stream=True)
+    body = {"model": asked["model"], "messages": asked["messages"]}
+    if provider == "ollama":
+        body["options"] = {"temperature": 0, "num_predict": 12}
+    reply = house.gateway.call("POST", "/api/chat", body)
+    assert reply.status == 200, reply
+    *pieces, last = [json.loads(line) for line in reply.body.splitlines()]
+    assert "".join(each["message"]["content"] for each in pieces) == text
+    assert (last["done"], last["done_reason"]) == (True, "length" if provider == "ollama" else "stop")
+    assert last["prompt_eval_count"] > 0
+    assert last["eval_count"] > 0
+    assert last["provider"] == provider
+
+
+def test_vectors_and_descriptions_are_those_of_the_real_ollama(house: House):
+    def own(path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(f"{house.upstreams['ollama'].url}{path}", data, timeout=60) as answer:
+            return json.load(answer)
+
+    asked = {"model": "tiny:latest", "input": ["the sea", "a"]}
+    ours, theirs = house.gateway.call("POST", "/api/embed", asked).json, own("/api/embed", asked)
+    for mine, yours in zip(ours["embeddings"], theirs["embeddings"], strict=True):
+        assert mine == pytest.approx(yours, abs=0.01)
+    assert ours["prompt_eval_count"] == theirs["prompt_eval_count"]
+    (listed,) = own("/api/tags")["models"]
+    (tag,) = [each for each in house.gateway.call("GET", "/api/tags").json["models"] if each["name"] == "tiny:latest"]
+    for field in ("model", "modified_at", "size", "digest"):
+        assert tag[field] == listed[field]
+    assert tag["details"] == listed["details"] | {"parent_model": ""}
+    refused = house.gateway.call("POST", "/api/embed", {"model": MODELS["claude"], "input": "a"})
+    assert (refused.status, refused.json["excluded"][0]["reason"]) == (400, "cannot_embed")
+
+
 def chat(provider: str, *, stream: bool) -> dict[str, Any]:
     """A chat body of OpenAI's. Only Ollama is asked the same twice: its answer is the same then, and the others' are not."""
     prompt = PROMPT if provider == "ollama" else f"{PROMPT} ({time.monotonic_ns()})"

@@ -2,7 +2,7 @@
 
 DIRECTORY/home/config.toml     what this module says
 DIRECTORY/home/catalog.json    the configured models, with a context window that never triggers Codex's own compaction
-DIRECTORY/home/auth.json       a link to the account's login, so that a refreshed token is saved where it belongs
+DIRECTORY/home/auth.json       a link to the account's login, so that a refreshed token is saved where it belongs; none for `oss`
 DIRECTORY/user                 HOME of the process
 DIRECTORY/empty                its working directory, in which nothing can be made
 """
@@ -86,7 +86,9 @@ def write(place: Place, login: Login) -> None:
     _replace(home / "config.toml", _toml(_config(place.settings, login, catalog)))
     link, new = home / "auth.json", home / "auth.json.new"
     new.unlink(missing_ok=True)
-    if login.lent:  # Codex must not even know the file: it would redeem a refresh token that it cannot save
+    if (
+        login.lent or not login.needed
+    ):  # Codex must not even know the file: it would redeem a refresh token that it cannot save
         link.unlink(missing_ok=True)
     else:
         new.symlink_to(login.path)
@@ -147,7 +149,7 @@ def _config(settings: ProviderSettings, login: Login, catalog: Path) -> dict[str
                 "name": "llmux",
                 "base_url": settings.base_url or (API_URL if login.api_key else CHATGPT_URL),
                 "wire_api": "responses",
-                "requires_openai_auth": True,
+                "requires_openai_auth": login.needed,
                 "supports_websockets": False,
                 "request_max_retries": 0,  # LLMux retries itself; a retry in mid-stream would repeat the text
                 "stream_max_retries": 0,
