@@ -55,6 +55,13 @@ class ProviderUnknown(ClientFailure):
         )
 
 
+class KeyClosed(ClientFailure):
+    """The key of a request under way opens nothing any more: it was revoked, rotated away, or has expired (the end of `code`)."""
+
+    def __init__(self, code: str, what: str):
+        super().__init__(f"The API key of this request {what}.", status=401, code=code)
+
+
 # --- blame: a provider ---------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
 from llmux.actors.messages import Wish
 from llmux.actors.request import Produces, Request, event_of
+from llmux.actors.revocation import Revocation
 from llmux.actors.router import DRAW_BELOW, Routing, World, route
 from llmux.events import RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
 from llmux.failures import LLMuxError, NoRoute, Overloaded
@@ -29,12 +30,14 @@ class Dispatch:
         world: Callable[[], World],
         fingerprints: Fingerprints,
         content: ContentKeeper,
+        revocation: Revocation,
     ):
         self._crew = crew(self._spawn)
         self._nursery: trio.Nursery | None = None
         self._world = world
         self._fingerprints = fingerprints
         self._content = content
+        self._revocation = revocation
         self._flights: dict[str, Flight] = {}
         self._joinable: dict[str, Flight] = {}
 
@@ -107,6 +110,7 @@ class Dispatch:
         timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
         request = Request(id, wish, source, producer, self._crew.clock, timeout_ms)
         self._content.expect(request)
+        self._revocation.expect(request)
         return request
 
     def _landed(self, flight: Flight) -> None:
@@ -161,6 +165,9 @@ class _Held:
 
     def left(self, request: Request) -> None:
         """Nothing is under way that could be stopped."""
+
+    def cut(self, request: Request, failure: LLMuxError) -> None:
+        """The whole answer is there, and its end is being written."""
 
 
 def _accepted(

@@ -1,5 +1,6 @@
 """One client's place in an answer: it reads a flight's chunks, and it has exactly one terminal fact."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -26,6 +27,9 @@ class Produces(Protocol):
 
     def left(self, request: "Request") -> None:
         """The request is no longer interested."""
+
+    def cut(self, request: "Request", failure: LLMuxError) -> None:
+        """The request ends now, with this failure."""
 
 
 class Request:
@@ -54,6 +58,10 @@ class Request:
         self.has_left = False
         self.own_end: LLMuxError | None = None
         """why it ends apart from its flight, if it does"""
+        self.is_cut = False
+        """it gets nothing more but its failure"""
+        self.on_end: Callable[[Request], None] = _nothing
+        """called once, when it has ended"""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "left" if self.has_left else "open"
@@ -90,9 +98,9 @@ class Request:
 
     @property
     def answered(self) -> tuple[Chunk, ...]:
-        """The answer so far, without the Finish: all there is, or, of a client that has left, what it took before."""
+        """The answer so far, without the Finish: all there is, or, of a client that has left or was cut off, what it took before."""
         chunks = self._producer.chunks
-        return tuple(chunks[: self._cursor] if self.has_left else chunks)
+        return tuple(chunks[: self._cursor] if self.has_left or self.is_cut else chunks)
 
     async def started(self) -> None:
         """Returns when the first chunk is there or the answer has ended well; raises what made it fail before that."""
@@ -109,7 +117,7 @@ class Request:
         while True:
             if len(self._producer.chunks) - self._cursor >= READY_MAX:
                 await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
-            ready = self._producer.chunks[self._cursor : self._cursor + READY_MAX]
+            ready = [] if self.is_cut else self._producer.chunks[self._cursor : self._cursor + READY_MAX]
             if ready:
                 self._cursor += len(ready)
                 return ready
@@ -131,9 +139,14 @@ class Request:
 
     def leave(self) -> None:
         """This client is no longer interested. The attempt is cancelled when nobody else waits. No-op after the end."""
-        if not self.ended and not self.has_left:
+        if not self.ended and not self.has_left and not self.is_cut:
             self.has_left = True
             self._producer.left(self)
+
+    def cut(self, failure: LLMuxError) -> None:
+        """The answer ends here for this client, who hears of `failure`. No-op after the end."""
+        if not self.ended and not self.has_left and self.own_end is None:
+            self._producer.cut(self, failure)
 
     async def over(self) -> None:
         """Returns when the request has ended."""
@@ -155,7 +168,12 @@ class Request:
             self._finish = outcome
         else:
             self._failure = outcome
+        self.on_end(self)
         self.stir()
+
+
+def _nothing(request: Request) -> None:
+    """Nobody wants to know."""
 
 
 def event_of(request: Request, fact: Event, clock: Clock) -> NewEvent:

@@ -27,6 +27,7 @@ from llmux.actors.messages import Principal, Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
+from llmux.actors.revocation import Revocation
 from llmux.actors.router import Standing, World, route
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
@@ -84,6 +85,7 @@ class System:
         require_retention(settings, self.facts.keys)
         self.content = ContentKeeper(journal, settings, clock, metrics)
         journal.watch(self.content.observe)
+        self.revocation = Revocation(journal, settings, clock)
         self.witness = WitnessKeeper(journal, settings.witness)
         self.budget = Budget(journal, settings.log_bytes_max)
         self.archiver = Archiver(journal, settings, clock)
@@ -95,7 +97,7 @@ class System:
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
-        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
+        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content, self.revocation)
         self._began = clock.monotonic()
         metrics.read(
             active=lambda: self.active_requests,
@@ -122,7 +124,7 @@ class System:
     @property
     def keys(self) -> KeyRing:
         """Tells whose credential one is."""
-        return KeyRing(self.facts.keys, self.settings)
+        return KeyRing(self.facts.keys, self.settings, self.clock.now())
 
     @property
     def active_requests(self) -> int:
@@ -184,11 +186,12 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at
-        once; what goes wrong later is raised by the request.
+        Raises ClientFailure (ModelUnknown, ProviderUnknown, KeyClosed), NoRoute, Overloaded, StoreFull or ShuttingDown.
+        Returns at once; what goes wrong later is raised by the request.
         """
         if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
+        self.revocation.check(wish.principal)
         self.budget.check()
         return self.dispatch.take(wish)
 
@@ -226,6 +229,7 @@ class System:
         await ladder.start(self.upkeep.run)
         for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
+        await ladder.start(self.revocation.run)
         await ladder.start(self._run_providers)
         await ladder.start(self.dispatch.run)
 

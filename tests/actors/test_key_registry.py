@@ -59,7 +59,7 @@ async def test_a_name_that_cannot_be_shown_is_refused(tmp_path, virtual_time, us
 
 
 def ring(**changes) -> KeyRing:
-    return KeyRing(pmap(), house_settings(Path("/nowhere"), **changes))
+    return KeyRing(pmap(), house_settings(Path("/nowhere"), **changes), now=0)
 
 
 def test_the_admin_key_opens_no_model_and_an_api_key_no_admin_route():
@@ -82,7 +82,7 @@ def test_a_typing_error_is_no_key():
     clock = SeededClock()
     key_id, secret = _base62(clock.secret(8), 8), _base62(clock.secret(32), 43)
     keys = KeyRing(
-        pmap({key_id: Key(key_id, _digest(secret), "u", "p", "", issued_at=0)}), house_settings(Path("/nowhere"))
+        pmap({key_id: Key(key_id, _digest(secret), "u", "p", "", issued_at=0)}), house_settings(Path("/nowhere")), now=0
     )
     good = f"sk-lmx_{key_id}_{secret}{_checksum(key_id + secret)}"
     assert keys.principal_of(good) is not None
