@@ -13,7 +13,7 @@ a abc abcdef admin administrator adminkey an and any api apikey auth bar baz bea
 credential custom default demo dev development dummy enter example fake fixme foo foobar for from generate
 generated goes here i in insert is key keys letmein llm llmux local long master me my mykey new not now of on
 one or own passphrase passwd password pick placeholder please production put qwerty random replace replaceme
-root sample secret secretkey secrets secure server set sk some something string strong super supersecret test
+root s sample secret secretkey secrets secure server set sk some something string strong super supersecret test
 testing that the this to todo token top value very weak welcome with xxx yes you your yourkey
 """
 _WORDS = frozenset(_SAMPLES.split())
