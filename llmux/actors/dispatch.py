@@ -12,6 +12,7 @@ from llmux.actors.flight import Flight
 from llmux.actors.limiter import Limiter
 from llmux.actors.messages import Principal, Wish
 from llmux.actors.request import Produces, Request, event_of
+from llmux.actors.revocation import Revocation
 from llmux.actors.router import DRAW_BELOW, Routing, World, route
 from llmux.events import RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
 from llmux.failures import LLMuxError, NoRoute, Overloaded
@@ -31,6 +32,7 @@ class Dispatch:
         fingerprints: Fingerprints,
         content: ContentKeeper,
         limiter: Limiter,
+        revocation: Revocation,
     ):
         self._crew = crew(self._spawn)
         self._nursery: trio.Nursery | None = None
@@ -38,6 +40,7 @@ class Dispatch:
         self._fingerprints = fingerprints
         self._content = content
         self._limiter = limiter
+        self._revocation = revocation
         self._flights: dict[str, Flight] = {}
         self._joinable: dict[str, Flight] = {}
 
@@ -120,6 +123,7 @@ class Dispatch:
         self._limiter.claim(id, wish, generates=source == "flight")
         request = Request(id, wish, source, producer, self._crew.clock, timeout_ms)
         self._content.expect(request)
+        self._revocation.expect(request)
         return request
 
     def _landed(self, flight: Flight) -> None:
@@ -180,6 +184,9 @@ class _Held:
 
     def left(self, request: Request) -> None:
         """Nothing is under way that could be stopped."""
+
+    def cut(self, request: Request, failure: LLMuxError) -> None:
+        """The whole answer is there, and its end is being written."""
 
 
 def _accepted(

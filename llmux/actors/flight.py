@@ -68,6 +68,10 @@ class Flight:
         """A waiter leaves. The last one takes the flight with it; any other gets its terminal fact at once."""
         self._waiters.left(request)
 
+    def cut(self, request: Request, failure: LLMuxError) -> None:
+        """A waiter's answer ends here, whatever becomes of the flight. The last one takes it with it."""
+        self._waiters.cut(request, failure)
+
     def stop(self) -> None:
         """The gateway stops: every waiter's request is cancelled by it."""
         self._landing.stopped_by = "gateway"
@@ -121,12 +125,11 @@ class Flight:
         try:
             await log.end(*(log.of_request(request, landing.terminal(request)) for request in ending))
         except LLMuxError as failure:
-            landing.outcome = failure  # nobody is told of an end that is not on disk
-        assert landing.outcome is not None
+            landing.not_recorded(failure)
         if isinstance(landing.outcome, Finish):
             self._keep(landing.outcome)  # before anybody hears of it: who asks again at once finds it in the cache
         for request in waiters:
-            request.end(landing.outcome)
+            request.end(landing.end_of(request))
 
     def _keep(self, finish: Finish) -> None:
         """After a good answer: the cache may keep it, and a route that rested is well again."""

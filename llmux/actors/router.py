@@ -195,7 +195,7 @@ def offers(name: str, model: str, world: World) -> bool:
 
 def known_models(world: World, only: str = "") -> tuple[str, ...]:
     """What can be asked for by name: of `only` one provider its models; of all, what chooses among them and aliases too."""
-    names: dict[str, None] = {} if only else dict.fromkeys(("auto", *world.settings.aliases))
+    names: dict[str, None] = {}
     for name, provider in world.settings.providers.items():
         if provider.enabled and (not only or name == only):
             own = [provider.default_model, *provider.models]
@@ -203,7 +203,9 @@ def known_models(world: World, only: str = "") -> tuple[str, ...]:
                 standing = world.standings.get(account_key(name, account.name))
                 own += standing.models if standing is not None else ()
             names.update(dict.fromkeys(model for model in own if model and world.allowed.covers(name, model)))
-    return tuple(names)
+    if only or world.allowed.written:  # a key that may not have everything is told what it may have
+        return tuple(names)
+    return tuple(dict.fromkeys(("auto", *world.settings.aliases, *names)))
 
 
 def _unable(entry: Route, wish: Wish, world: World) -> Excluded | None:

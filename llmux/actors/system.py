@@ -31,6 +31,7 @@ from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
 from llmux.actors.resumables import Resumables
+from llmux.actors.revocation import Revocation
 from llmux.actors.router import Standing, World
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
@@ -88,6 +89,7 @@ class System:
         self.content = ContentKeeper(journal, settings, clock, metrics)
         journal.watch(self.content.observe)
         self.limiter = Limiter(journal, settings, clock)
+        self.revocation = Revocation(journal, settings, clock)
         self.witness = WitnessKeeper(journal, settings.witness)
         self.budget = Budget(journal, settings.log_bytes_max)
         self.archiver = Archiver(journal, settings, clock)
@@ -99,7 +101,7 @@ class System:
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
-        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content, self.limiter)
+        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content, self.limiter, self.revocation)
         self.resumables = Resumables(settings.limits)
         self.deep_check = DeepCheck(self.request, self.providers, settings.limits, clock)
         self._began = clock.monotonic()
@@ -190,11 +192,12 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, LimitReached), NoRoute, Overloaded, StoreFull or
+        Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, KeyClosed, LimitReached), NoRoute, Overloaded, StoreFull or
         ShuttingDown. Returns at once; what goes wrong later is raised by the request.
         """
         if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
+        self.revocation.check(wish.principal)
         self.budget.check()
         return self.dispatch.take(wish)
 
@@ -240,6 +243,7 @@ class System:
         await ladder.start(self.upkeep.run)
         for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
+        await ladder.start(self.revocation.run)
         await ladder.start(self._run_providers)
         await ladder.start(self.dispatch.run)
         await ladder.start(self.resumables.run)

@@ -5,6 +5,7 @@ import re
 
 import msgspec
 
+from llmux.config.credentials import check_credential
 from llmux.config.settings import KINDS, MODEL_NAME, NAME, SMART, ProviderSettings, Settings
 from llmux.config.tables import quoted
 from llmux.failures import ConfigurationWrong, ProviderUnknown
@@ -86,11 +87,6 @@ def loopback(host: str) -> bool:
         return False
 
 
-_SAMPLES = frozenset(
-    {"your-admin-secret", "sk-default-key", "sk-your-api-key", "changeme", "secret", "admin", "password"}
-)
-
-
 def check(settings: Settings) -> None:
     """Checks everything else. Raises ConfigurationWrong."""
     if not 0 <= settings.port <= 65535:
@@ -108,16 +104,18 @@ def check(settings: Settings) -> None:
     except ProviderUnknown as error:
         raise ConfigurationWrong(f"DEFAULT_PROVIDER: {error}") from None
     for name, key in (("API_KEY", settings.api_key), ("ADMIN_KEY", settings.admin_key)):
-        if key and (key.lower() in _SAMPLES or len(key) < 16):
-            raise ConfigurationWrong(
-                f"{name} is a sample or too short to be a secret; write at least 16 characters, such as the output of: openssl rand -hex 32"
-            )
+        if key:
+            check_credential(name, key)
     if settings.api_key and settings.api_key == settings.admin_key:
         raise ConfigurationWrong("API_KEY and ADMIN_KEY are the same; a user's key must not open the admin routes.")
     if {settings.api_key, settings.admin_key, settings.secret} & set(settings.chain_keys):
         raise ConfigurationWrong(
             "The chain key is also API_KEY, ADMIN_KEY or LLMUX_SECRET; the log needs a key of its own, such as the output "
             "of: openssl rand -hex 32"
+        )
+    if settings.key_revoke_streams not in ("cut", "finish"):
+        raise ConfigurationWrong(
+            f"KEY_REVOKE_STREAMS ([server] key_revoke_streams) is {quoted(settings.key_revoke_streams)}; write cut or finish."
         )
     if not loopback(settings.host) and not settings.api_key_required and not settings.allow_unauthenticated:
         raise ConfigurationWrong(

@@ -97,7 +97,15 @@ def _file_text(environ: Mapping[str, str]) -> tuple[str, str]:
         raise ConfigurationWrong(f"The configuration file {path} cannot be read: {error}.") from None
 
 
-_SERVER_KEYS = ("host", "port", "default_provider", "request_timeout_ms", "allowed_hosts", "shutdown_grace_ms")
+_SERVER_KEYS = (
+    "host",
+    "port",
+    "default_provider",
+    "request_timeout_ms",
+    "allowed_hosts",
+    "shutdown_grace_ms",
+    "key_revoke_streams",
+)
 _GROUPS: dict[str, dict[str, str]] = {
     "server": {key: key for key in _SERVER_KEYS},
     "cache": {"ttl_ms": "cache_ttl_ms", "entries_max": "cache_entries_max", "bytes_max": "cache_bytes_max"},
@@ -166,6 +174,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "API_KEY_REQUIRED": ("api_key_required", _boolean),
     "API_KEY": ("api_key", _text),
     "ADMIN_KEY": ("admin_key", _text),
+    "KEY_REVOKE_STREAMS": ("key_revoke_streams", _text),
     "ALLOW_UNAUTHENTICATED": ("allow_unauthenticated", _boolean),
     "ALLOWED_HOSTS": ("allowed_hosts", _list),
     "CACHE_TTL": ("cache_ttl_ms", _number),

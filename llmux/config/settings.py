@@ -180,6 +180,8 @@ class Settings(Struct, frozen=True):
     api_key_required: bool = False
     api_key: str = ""
     admin_key: str = ""
+    key_revoke_streams: str = "cut"
+    """what becomes of a key's open requests when it is revoked, rotated or expires: "cut" or "finish\""""
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[str, ...] = ()
     cache_ttl_ms: int = 3_600_000

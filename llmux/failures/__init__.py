@@ -3,7 +3,7 @@
 An exception's text is a sentence for a person. It never holds a prompt, an answer, a key or a provider's raw output.
 """
 
-from llmux.failures.client import ClientFailure, LimitReached, ModelNotAllowed, ModelUnknown, ProviderUnknown
+from llmux.failures.client import ClientFailure, KeyClosed, LimitReached, ModelNotAllowed, ModelUnknown, ProviderUnknown
 from llmux.failures.error import LLMuxError, printable
 from llmux.failures.gateway import (
     CANNOT_EMBED,
@@ -49,6 +49,7 @@ __all__ = [
     "EventMalformed",
     "Excluded",
     "GatewayFailure",
+    "KeyClosed",
     "Kind",
     "LLMuxError",
     "LimitReached",

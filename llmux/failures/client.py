@@ -58,3 +58,10 @@ class LimitReached(ClientFailure):
     def __init__(self, message: str, *, code: str, retry_after_ms: int | None):
         super().__init__(message, status=429, code=code)
         self.retry_after_ms = retry_after_ms
+
+
+class KeyClosed(ClientFailure):
+    """The key of a request under way opens nothing any more: it was revoked, rotated away, or has expired (the end of `code`)."""
+
+    def __init__(self, code: str, what: str):
+        super().__init__(f"The API key of this request {what}.", status=401, code=code)

@@ -34,6 +34,8 @@ OPERATOR = {"POST /api/quota/reset", "POST /api/cache/clear"}
 ADMIN = {
     "POST /admin/api-keys",
     "GET /admin/api-keys",
+    "PATCH /admin/api-keys/<id>",
+    "POST /admin/api-keys/<id>/rotate",
     "DELETE /admin/api-keys/<key>",
     "GET /admin/log/head",
     "GET /admin/events",
