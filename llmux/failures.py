@@ -55,6 +55,19 @@ class ProviderUnknown(ClientFailure):
         )
 
 
+class AnswerUnavailable(ClientFailure):
+    """The idempotency key stands for a request that was carried out, and whose answer is no longer in memory."""
+
+    def __init__(self, request: str):
+        super().__init__(
+            f"The request with this Idempotency-Key was carried out (x-request-id {request}), but its answer is no longer in "
+            "memory, and it is not carried out twice. Use a new key to ask anew.",
+            status=409,
+            code="answer_unavailable",
+            param="Idempotency-Key",
+        )
+
+
 # --- blame: a provider ---------------------------------------------------------------------------------------------
 
 

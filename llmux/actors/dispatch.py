@@ -9,6 +9,7 @@ from llmux.actors.content import ContentKeeper
 from llmux.actors.crew import Crew
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
+from llmux.actors.idempotency import IdempotencyKeys
 from llmux.actors.messages import Wish
 from llmux.actors.request import Produces, Request, event_of
 from llmux.actors.router import DRAW_BELOW, Routing, World, route
@@ -29,12 +30,14 @@ class Dispatch:
         world: Callable[[], World],
         fingerprints: Fingerprints,
         content: ContentKeeper,
+        idempotency: IdempotencyKeys,
     ):
         self._crew = crew(self._spawn)
         self._nursery: trio.Nursery | None = None
         self._world = world
         self._fingerprints = fingerprints
         self._content = content
+        self._idempotency = idempotency
         self._flights: dict[str, Flight] = {}
         self._joinable: dict[str, Flight] = {}
 
@@ -56,10 +59,13 @@ class Dispatch:
         return sorted({(each.provider, each.model) for each in self._flights.values() if each.provider})
 
     def take(self, wish: Wish) -> Request:
-        """Takes a wish on. Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute or Overloaded."""
+        """Takes a wish on. Raises ClientFailure (ModelUnknown, ProviderUnknown, AnswerUnavailable), NoRoute or Overloaded."""
         crew = self._crew
         routing = route(wish, self._world(), crew.clock.draw(DRAW_BELOW))
         fingerprint = self._fingerprints.of(wish)
+        known = self._idempotency.known(wish, fingerprint)
+        if known is not None:
+            return self._again(wish, fingerprint, known, routing)
         if wish.use_cache:
             cached = crew.cache.look(fingerprint)
             if cached is not None:
@@ -94,6 +100,7 @@ class Dispatch:
         flight = Flight(id, fingerprint, routing, self._crew, self._landed)
         request = self._request(id, wish, "flight", flight)
         flight.board(request)
+        self._idempotency.claim(request, fingerprint, flight)
         self._flights[flight.id] = flight
         if wish.use_cache:
             self._joinable[fingerprint] = flight
@@ -117,12 +124,24 @@ class Dispatch:
     def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "joined", flight)
         flight.hold(request)
-        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss", self._content.wants(wish.principal))
+        self._idempotency.claim(request, flight.fingerprint, flight)
+        cache = "miss" if wish.use_cache else "off"
+        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, cache, self._content.wants(wish.principal))
         self._crew.spawn(flight.join, request, accepted)
+        return request
+
+    def _again(self, wish: Wish, fingerprint: str, known: Flight | CachedAnswer, routing: Routing) -> Request:
+        """Its idempotency key stands for an order that was taken on before."""
+        if isinstance(known, Flight):
+            request = self._join(wish, known, routing)
+        else:
+            request = self._from_cache(wish, fingerprint, known, routing)
+        request.again = True
         return request
 
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "cache", _Held(cached))
+        self._idempotency.claim(request, fingerprint, cached)
         accepted = _accepted(wish, fingerprint, routing, "", "hit", self._content.wants(wish.principal))
         self._crew.spawn(self._serve_cached, request, cached, accepted)
         return request
@@ -182,4 +201,5 @@ def _accepted(
         cache=cache,
         content=content,
         spares=routing.spares,
+        idempotency=wish.idempotency,
     )

@@ -1,5 +1,6 @@
 """One client's place in an answer: it reads a flight's chunks, and it has exactly one terminal fact."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -56,6 +57,10 @@ class Request:
         self.ended = False
         """its terminal fact is on disk (or the store refused it: then there is a failure)"""
         self.has_left = False
+        self.again = False
+        """its idempotency key was known: it was given what an earlier request has begun"""
+        self.lingers: Callable[[], bool] | None = None
+        """asked when its client goes away: whether it goes on without it, for now"""
         self.own_end: LLMuxError | None = None
         """why it ends apart from its flight, if it does"""
 
@@ -130,7 +135,9 @@ class Request:
 
     def leave(self) -> None:
         """This client is no longer interested. The attempt is cancelled when nobody else waits. No-op after the end."""
-        if not self.ended and not self.has_left:
+        if self.ended or self.has_left:
+            return
+        if self.lingers is None or not self.lingers():
             self.has_left = True
             self._producer.left(self)
 

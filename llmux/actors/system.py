@@ -21,6 +21,7 @@ from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.health import Health, health_of
 from llmux.actors.history import History
+from llmux.actors.idempotency import IdempotencyKeys
 from llmux.actors.journal import Journal
 from llmux.actors.kept_responses import KeptResponses
 from llmux.actors.key_registry import KeyRegistry, KeyRing
@@ -97,7 +98,8 @@ class System:
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
-        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
+        self.idempotency = IdempotencyKeys(journal, self.cache, fingerprints, settings.limits, clock)
+        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content, self.idempotency)
         self.resumables = Resumables(settings.limits)
         self.deep_check = DeepCheck(self.request, self.providers, settings.limits, clock)
         self._began = clock.monotonic()
@@ -186,8 +188,8 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at
-        once; what goes wrong later is raised by the request.
+        Raises ClientFailure (ModelUnknown, ProviderUnknown, AnswerUnavailable), NoRoute, Overloaded, StoreFull or
+        ShuttingDown. Returns at once; what goes wrong later is raised by the request.
         """
         if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
@@ -229,6 +231,7 @@ class System:
         for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self._run_providers)
+        await ladder.start(self.idempotency.run)
         await ladder.start(self.dispatch.run)
         await ladder.start(self.resumables.run)
         await ladder.start(self.deep_check.run)

@@ -11,6 +11,7 @@ import msgspec
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from llmux.failures import (
+    AnswerUnavailable,
     ClientFailure,
     DirectoryInUse,
     Excluded,
@@ -111,7 +112,7 @@ def _hopeless(error: LLMuxError, retry_after_ms: int | None) -> bool:
         return True
     if isinstance(error, ProviderFailure):
         return error.kind in _HOPELESS_KINDS or error.kind is Kind.QUOTA_EXHAUSTED
-    return isinstance(error, NoRoute | StoreFull | LogDamaged | DirectoryInUse)
+    return isinstance(error, AnswerUnavailable | NoRoute | StoreFull | LogDamaged | DirectoryInUse)
 
 
 def _of_http(error: HTTPException) -> Problem:

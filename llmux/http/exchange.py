@@ -16,6 +16,7 @@ from llmux.actors.messages import Principal, Wish
 from llmux.failures import ClientFailure
 from llmux.http.bodies import unsupported
 from llmux.http.control import by_owner
+from llmux.http.idempotency import key_given
 from llmux.prompts import Finish
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Exchange:
             wish = msgspec.structs.replace(wish, use_cache=False)
         if switched_on(FALLBACK):
             wish = msgspec.structs.replace(wish, fallback=True)
+        if key := key_given():
+            wish = msgspec.structs.replace(wish, idempotency=self.system.idempotency.digest(key))
         if wants_to_resume and wish.stream:
             self.system.resumables.make_room()
         self.request = self.system.request(wish)

@@ -18,6 +18,7 @@ from quart import Response
 from llmux import __version__
 from llmux.http.access import Access, Caller, Door
 from llmux.http.exchange import json_response
+from llmux.http.idempotency import PARAMETER
 from llmux.http.native import error_body
 from llmux.http.operations import Operation, Parameter
 from llmux.http.reference import page_of
@@ -50,9 +51,10 @@ _WORDS = {
     403: "The host, the origin or the key is not allowed here",
     404: "What was asked for is not known",
     408: "The body did not arrive in time",
+    409: "What this would answer with, or change, is not there any more",
     413: "The body is too large",
     415: "The body is not JSON",
-    422: "The body holds too much, or is nested too deep",
+    422: "The body holds too much, is nested too deep, or is not the one that its Idempotency-Key was used for",
     429: "A quota is spent or too many requests came; Retry-After says when to come again",
     500: "The gateway failed where it should not have",
     502: "The provider failed",
@@ -120,8 +122,13 @@ def _schemas(routes: Mapping[str, Access]) -> tuple[dict[Any, Any], dict[str, An
 def _types(access: Access) -> Iterator[Any]:
     told = _told(access)
     yield from filter(None, (told.body, told.answer, told.frame))
-    yield from (parameter.type for parameter in told.parameters)
+    yield from (parameter.type for parameter in _parameters(told))
     yield error_type_of(access)
+
+
+def _parameters(told: Operation) -> tuple[Parameter, ...]:
+    """Its own, and those of every route that asks a provider."""
+    return (*told.parameters, PARAMETER) if told.generates else told.parameters
 
 
 def error_type_of(access: Access) -> Any:
@@ -142,8 +149,8 @@ def _operation(
     }
     if told.description:
         body["description"] = told.description
-    if told.parameters:
-        body["parameters"] = [_parameter(each, schemas) for each in told.parameters]
+    if parameters := _parameters(told):
+        body["parameters"] = [_parameter(each, schemas) for each in parameters]
     if told.body is not None:
         body["requestBody"] = {
             "required": told.body_required,
@@ -167,7 +174,7 @@ def failures_of(method: str, access: Access) -> list[int]:
     if method in ("POST", "PUT", "PATCH", "DELETE"):
         statuses |= {408, 413, 415, 422}
     if told.generates:
-        statuses |= {404, 429, 502, 504, 507}
+        statuses |= {404, 409, 429, 502, 504, 507}
     return sorted(statuses)
 
 
