@@ -67,6 +67,17 @@ def test_whoever_is_told_a_known_answer_again_neither_prolongs_the_key_nor_frees
         assert not facts.open
 
 
+def test_a_key_that_is_used_again_after_a_day_stands_for_a_day_from_then_on() -> None:
+    day = KEPT_MS + 5
+    steps = (
+        ("r1", 5, accepted("i1")),
+        ("r1", 6, COMPLETED),
+        ("r2", day - 1, accepted("i2")),
+        ("r3", day, accepted("i1")),
+    )
+    assert evolve(EMPTY, log(*steps)).idempotency.keys[key_of("k1", "i1")] == Idempotent("r3", "f", day + KEPT_MS)
+
+
 def test_keys_out_of_time_are_removed_when_others_come() -> None:
     steps = [(f"r{n}", n * HOUR_MS, accepted(f"i{n}")) for n in range(60)]
     ends = [(request, at + 1, COMPLETED) for request, at, _ in steps]
