@@ -110,6 +110,8 @@ async def test_an_answer_that_is_gone_is_409_and_clients_are_told_not_to_try_aga
 async def test_a_key_is_1_to_255_printable_characters(door, key):
     reply = await door.post("/api/smart", {"prompt": "hi"}, {KEY: key})
     assert (reply.status, reply.json["code"], reply.json["param"]) == (400, "invalid_idempotency_key", KEY)
+    nothing_to_do = await door.post("/api/embed", {"model": "ollama-plain", "input": []}, {KEY: key})
+    assert nothing_to_do.status == 400
     assert await door.events() == []
 
 
