@@ -9,6 +9,7 @@ from llmux.actors.content import ContentKeeper
 from llmux.actors.crew import Crew
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
+from llmux.actors.idempotency import IdempotencyKeys
 from llmux.actors.limiter import Limiter
 from llmux.actors.messages import Principal, Wish
 from llmux.actors.request import Produces, Request, event_of
@@ -33,6 +34,7 @@ class Dispatch:
         content: ContentKeeper,
         limiter: Limiter,
         revocation: Revocation,
+        idempotency: IdempotencyKeys,
     ):
         self._crew = crew(self._spawn)
         self._nursery: trio.Nursery | None = None
@@ -41,6 +43,7 @@ class Dispatch:
         self._content = content
         self._limiter = limiter
         self._revocation = revocation
+        self._idempotency = idempotency
         self._flights: dict[str, Flight] = {}
         self._joinable: dict[str, Flight] = {}
 
@@ -62,12 +65,15 @@ class Dispatch:
         return sorted({(each.provider, each.model) for each in self._flights.values() if each.provider})
 
     def take(self, wish: Wish) -> Request:
-        """Takes a wish on. Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, LimitReached), NoRoute or
-        Overloaded.
+        """Takes a wish on. Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, LimitReached, AnswerUnavailable),
+        NoRoute or Overloaded.
         """
         crew = self._crew
         routing = route(wish, self._world(wish.principal), crew.clock.draw(DRAW_BELOW))
         fingerprint = self._fingerprints.of(wish, routing.forbidden)
+        known = self._idempotency.known(wish, fingerprint)
+        if known is not None:
+            return self._again(wish, fingerprint, known, routing)
         if wish.use_cache:
             cached = crew.cache.look(fingerprint)
             if cached is not None:
@@ -102,6 +108,7 @@ class Dispatch:
         flight = Flight(id, fingerprint, routing, self._crew, self._landed)
         request = self._request(id, wish, "flight", flight)
         flight.board(request)
+        self._idempotency.claim(request, fingerprint, flight)
         self._flights[flight.id] = flight
         if wish.use_cache:
             self._joinable[fingerprint] = flight
@@ -134,7 +141,9 @@ class Dispatch:
     def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "joined", flight)
         flight.hold(request)
-        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss", self._content.wants(wish.principal))
+        self._idempotency.claim(request, flight.fingerprint, flight)
+        cache = "miss" if wish.use_cache else "off"
+        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, cache, self._content.wants(wish.principal))
         self._crew.spawn(self._joined, flight, request, accepted)
         return request
 
@@ -143,8 +152,18 @@ class Dispatch:
         if request.ended:  # else it is among the waiters, and its terminal fact is still to come
             self._limiter.over(request.id)
 
+    def _again(self, wish: Wish, fingerprint: str, known: Flight | CachedAnswer, routing: Routing) -> Request:
+        """Its idempotency key stands for an order that was taken on before."""
+        if isinstance(known, Flight):
+            request = self._join(wish, known, routing)
+        else:
+            request = self._from_cache(wish, fingerprint, known, routing)
+        request.again = True
+        return request
+
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "cache", _Held(cached))
+        self._idempotency.claim(request, fingerprint, cached)
         accepted = _accepted(wish, fingerprint, routing, "", "hit", self._content.wants(wish.principal))
         self._crew.spawn(self._serve_cached, request, cached, accepted)
         return request
@@ -209,4 +228,5 @@ def _accepted(
         reserved_tokens=reserved,
         content=content,
         spares=routing.spares,
+        idempotency=wish.idempotency,
     )

@@ -19,6 +19,7 @@ class Fingerprints:
 
     def __init__(self, secret: bytes):
         self._key = hmac.digest(secret, b"llmux fingerprint v1", "sha256")
+        self._idempotency_key = hmac.digest(secret, b"llmux idempotency v1", "sha256")
 
     def of(self, wish: Wish, forbidden: tuple[tuple[str, str], ...] = ()) -> str:
         """32 hex digits: equal for wishes whose answers are interchangeable, within one project.
@@ -31,6 +32,10 @@ class Fingerprints:
         if wish.fallback:  # another provider's answer is none for who insists on one
             parts += ("fallback",)
         return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()[:32]
+
+    def of_key(self, key: str) -> str:
+        """32 hex digits for an idempotency key, which itself is nowhere kept."""
+        return hmac.new(self._idempotency_key, key.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def install_secret(configured: str, directory: Path, clock: Clock) -> bytes:

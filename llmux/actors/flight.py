@@ -51,6 +51,11 @@ class Flight:
         """Whether the answer is still being produced: not once it has ended, was cancelled, or is out of time."""
         return not self._landing.begun and not self._scope.cancel_called
 
+    @property
+    def whole(self) -> bool:
+        """Whether it ends with the whole answer: who joins now still gets that."""
+        return self._landing.begun and isinstance(self._landing.outcome, Finish)
+
     def board(self, owner: Request) -> None:
         """The request that starts the flight takes its place."""
         self._log.owner = owner

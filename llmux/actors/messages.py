@@ -23,6 +23,7 @@ class Wish(msgspec.Struct, frozen=True):
     `timeout_ms`  for the whole request; None = the configured one, which it cannot exceed
     `tries`       attempts on one route; None = as the kind of failure says
     `fallback`    providers that it does not ask for may answer too, each with its default model, when those it asks for cannot
+    `idempotency` an HMAC of the key under which it is carried out once, "" = it has none
     """
 
     prompt: Prompt
@@ -35,3 +36,4 @@ class Wish(msgspec.Struct, frozen=True):
     timeout_ms: int | None = None
     tries: int | None = None
     fallback: bool = False
+    idempotency: str = ""

@@ -60,6 +60,10 @@ class Request:
         self.ended = False
         """its terminal fact is on disk (or the store refused it: then there is a failure)"""
         self.has_left = False
+        self.again = False
+        """its idempotency key was known: it was given what an earlier request has begun"""
+        self.lingers: Callable[[], bool] | None = None
+        """asked when its client goes away: whether it goes on without it, for now"""
         self.own_end: LLMuxError | None = None
         """why it ends apart from its flight, if it does"""
         self.is_cut = False
@@ -138,7 +142,9 @@ class Request:
 
     def leave(self) -> None:
         """This client is no longer interested. The attempt is cancelled when nobody else waits. No-op after the end."""
-        if not self.ended and not self.has_left and not self.is_cut:
+        if self.ended or self.has_left or self.is_cut:
+            return
+        if self.lingers is None or not self.lingers():
             self.has_left = True
             self._producer.left(self)
 

@@ -21,6 +21,7 @@ from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.health import Health, health_of, workers_by_state
 from llmux.actors.history import History
+from llmux.actors.idempotency import IdempotencyKeys
 from llmux.actors.journal import Journal
 from llmux.actors.kept_responses import KeptResponses
 from llmux.actors.key_registry import KeyRegistry, KeyRing
@@ -101,7 +102,10 @@ class System:
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
-        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content, self.limiter, self.revocation)
+        self.idempotency = IdempotencyKeys(journal, self.cache, fingerprints, settings.limits, clock)
+        self.dispatch = Dispatch(
+            crew, self.world, fingerprints, self.content, self.limiter, self.revocation, self.idempotency
+        )
         self.resumables = Resumables(settings.limits)
         self.deep_check = DeepCheck(self.request, self.providers, settings.limits, clock)
         self._began = clock.monotonic()
@@ -192,8 +196,8 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, KeyClosed, LimitReached), NoRoute, Overloaded, StoreFull or
-        ShuttingDown. Returns at once; what goes wrong later is raised by the request.
+        Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, KeyClosed, LimitReached, AnswerUnavailable), NoRoute,
+        Overloaded, StoreFull or ShuttingDown. Returns at once; what goes wrong later is raised by the request.
         """
         if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
@@ -245,6 +249,7 @@ class System:
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self.revocation.run)
         await ladder.start(self._run_providers)
+        await ladder.start(self.idempotency.run)
         await ladder.start(self.dispatch.run)
         await ladder.start(self.resumables.run)
         await ladder.start(self.deep_check.run)

@@ -163,6 +163,15 @@ class Limits(Struct, frozen=True):
     """a client that takes no byte for this long is cut off"""
     farewell_ms_max: int = 3_000
     """how long, after `shutdown_grace_ms`, what is still under way may take to end with an error"""
+    idempotency_wait_ms_max: int = 30_000
+    """how long a request with an idempotency key goes on when its client has gone, who may ask again"""
+    idempotency_waiting_max: int = 256
+    """requests that do; beyond it, one that loses its client is cancelled at once"""
+    idempotency_answer_ms_max: int = 3_600_000
+    """how long an answer can be told again under its idempotency key"""
+    idempotency_answers_max: int = 1_000
+    idempotency_bytes_max: int = 64 * 1024 * 1024
+    """answers that can be told again, together; beyond this the oldest go"""
     resumable_wait_ms_max: int = 60_000
     """how long a resumable stream that nobody reads waits for a reader before it is let go"""
     resumable_streams_max: int = 256

@@ -55,7 +55,7 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
     reserved_tokens: int = 0
     content: bool = False
     idempotency: str = ""
-    """an HMAC of the idempotency key that this request stands for"""
+    """an HMAC of the idempotency key that this request came with"""
     spares: int = 0
 
 

@@ -3,7 +3,15 @@
 An exception's text is a sentence for a person. It never holds a prompt, an answer, a key or a provider's raw output.
 """
 
-from llmux.failures.client import ClientFailure, KeyClosed, LimitReached, ModelNotAllowed, ModelUnknown, ProviderUnknown
+from llmux.failures.client import (
+    AnswerUnavailable,
+    ClientFailure,
+    KeyClosed,
+    LimitReached,
+    ModelNotAllowed,
+    ModelUnknown,
+    ProviderUnknown,
+)
 from llmux.failures.error import LLMuxError, printable
 from llmux.failures.gateway import (
     CANNOT_EMBED,
@@ -39,6 +47,7 @@ __all__ = [
     "NOT_ALLOWED",
     "POLICIES",
     "ActorCrashed",
+    "AnswerUnavailable",
     "ArchiveMissing",
     "AskTimedOut",
     "ChainKeyWrong",

@@ -65,3 +65,16 @@ class KeyClosed(ClientFailure):
 
     def __init__(self, code: str, what: str):
         super().__init__(f"The API key of this request {what}.", status=401, code=code)
+
+
+class AnswerUnavailable(ClientFailure):
+    """The idempotency key stands for a request that was carried out, and whose answer is no longer in memory."""
+
+    def __init__(self, request: str):
+        super().__init__(
+            f"The request with this Idempotency-Key was carried out (x-request-id {request}), but its answer is no longer in "
+            "memory, and it is not carried out twice. Use a new key to ask anew.",
+            status=409,
+            code="answer_unavailable",
+            param="Idempotency-Key",
+        )

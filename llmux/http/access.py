@@ -1,9 +1,9 @@
 """Who may come in: nothing is served unless its route was registered here together with who may call it.
 
 The order of the checks, each with its own status: host and origin (403), path and method (404, 405), stop under way (503),
-credential (401, 403), content type (415); the body's size (413) and its wait (408) follow when it is read. A refusal makes no
-event: a stranger cannot make the log grow. Whoever comes through the control socket is the admin: there, neither host, origin
-nor credential is asked for.
+credential (401, 403), content type (415), idempotency key (400); the body's size (413) and its wait (408) follow when it is
+read. A refusal makes no event: a stranger cannot make the log grow. Whoever comes through the control socket is the admin:
+there, neither host, origin nor credential is asked for.
 """
 
 import ipaddress
@@ -22,6 +22,7 @@ from llmux.actors.messages import Principal
 from llmux.failures import ClientFailure, ShuttingDown
 from llmux.http.errors import ErrorBody
 from llmux.http.exchange import check_switches, current, iso
+from llmux.http.idempotency import key_given
 from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
@@ -161,6 +162,8 @@ class Door:
             exchange.principal = self._recognised() or exchange.principal
         if has_body(request.method, request.headers):
             check_content_type(request.headers)
+        if access.operation is not None and access.operation.generates:
+            exchange.idempotency = key_given()
 
     def _principal(self, caller: Caller) -> Principal:
         """Who is asking. With keys switched off everybody may use the gateway; administrating it takes a key all the same."""

@@ -50,6 +50,8 @@ class Exchange:
         """the client's place in the request, where that can be read again; else the request itself is its place"""
         self.ignored: tuple[str, ...] = ()
         """the wishes that the gateway itself leaves out, as no provider could carry them out"""
+        self.idempotency = ""
+        """the key under which the request is carried out once, where it came with one"""
         self.filler = b""
         """what can be sent amid the response and means nothing; set by who streams it"""
         self._id = ""
@@ -85,6 +87,8 @@ class Exchange:
             wish = msgspec.structs.replace(wish, use_cache=False)
         if switched_on(FALLBACK):
             wish = msgspec.structs.replace(wish, fallback=True)
+        if self.idempotency:
+            wish = msgspec.structs.replace(wish, idempotency=self.system.idempotency.digest(self.idempotency))
         if wants_to_resume and wish.stream:
             self.system.resumables.make_room()
         self.request = self.system.request(wish)
