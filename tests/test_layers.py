@@ -10,12 +10,12 @@ import llmux
 ROOT = Path(llmux.__file__).parent
 LAYER = {
     "clock": 0, "config": 0, "events": 0, "failures": 0, "metrics": 0, "prompts": 0, "logs": 0,
-    "eventstore": 1, "providers": 1, "migrations": 1,
+    "eventstore": 1, "providers": 1, "migrations": 1, "redis": 1,
     "actors": 2,
     "http": 3,
     "cli": 4, "doctor": 4, "__main__": 4,
 }  # fmt: skip
-NOT_FOR = {"http": {"eventstore", "providers", "migrations"}}
+NOT_FOR = {"http": {"eventstore", "providers", "migrations", "redis"}}
 ONLY_IN = {
     "quart": {"http"},
     "quart_trio": {"http"},
@@ -26,6 +26,7 @@ ONLY_IN = {
     "alembic": {"migrations"},
     "asyncio": {"eventstore", "migrations"},
     "prometheus_client": {"metrics"},
+    "coredis": {"redis"},
     "subprocess": {"providers/process.py"},
     "time": {"clock"},
     "random": {"clock"},

@@ -9,20 +9,30 @@ import msgspec
 
 from llmux.actors.messages import Wish
 from llmux.clock import Clock
+from llmux.config import SMART
 from llmux.failures import ConfigurationWrong
 
-_ENCODER = msgspec.json.Encoder(order="sorted")
+_ENCODER = msgspec.json.Encoder()  # the order of keys counts: a model follows that of a JSON schema
 
 
 class Fingerprints:
-    """Makes fingerprints with a key that is derived from the install secret."""
+    """Makes fingerprints with a key that is derived from the install secret.
 
-    def __init__(self, secret: bytes):
+    `shared`: projects share their answers, so the project does not count.
+    """
+
+    def __init__(self, secret: bytes, *, shared: bool = False):
+        self._shared = shared
         self._key = hmac.digest(secret, b"llmux fingerprint v1", "sha256")
 
     def of(self, wish: Wish) -> str:
-        """32 hex digits: equal for wishes whose answers are interchangeable, within one project."""
-        parts = (wish.principal.project, wish.provider, wish.model, wish.prompt)
+        """32 hex digits: equal for wishes whose answers are interchangeable, within one project (unless projects share).
+
+        Through which dialect they came, and whether as a stream, makes no difference.
+        """
+        project = None if self._shared else wish.principal.project
+        model = "" if wish.model in SMART else wish.model
+        parts = (project, wish.provider, model, wish.prompt)
         return hmac.new(self._key, _ENCODER.encode(parts), hashlib.sha256).hexdigest()[:32]
 
 

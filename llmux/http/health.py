@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from quart import Response
 
 from llmux import __version__
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from llmux.actors.content import ContentStatistics
     from llmux.actors.health import CacheHealth, Health, ProviderHealth
     from llmux.actors.provider import Provider
+    from llmux.actors.shared_answers import SharedStatistics
     from llmux.actors.system import System
 
 
@@ -46,6 +48,7 @@ def health_body(health: "Health", now: int, default_provider: str) -> dict[str, 
             "size": health.cache.size,
             "maxSize": health.cache.max_size,
             "hitRate": hit_rate(health.cache),
+            **store_body(health.cache.redis),
         },
         "log": {"bytes": health.log.bytes, "bytesMax": health.log.bytes_max, "state": health.log.state},
         "activeRequests": health.active_requests,
@@ -89,6 +92,17 @@ def _load(provider: "Provider") -> dict[str, int]:
     """How many attempts are under way at this provider, and how many wait for a slot, over all its accounts."""
     slots = provider.slots().values()
     return {"running": sum(each.running for each in slots), "queued": sum(each.queued for each in slots)}
+
+
+def store_body(redis: "SharedStatistics | None") -> dict[str, Any]:
+    """Where cached answers are, "memory" or "redis", and how Redis has done since the start."""
+    if redis is None:
+        return {"store": "memory"}
+    counts = msgspec.structs.asdict(redis)
+    return {
+        "store": "redis",
+        "redis": {field.replace("too_large", "tooLarge"): value for field, value in counts.items()},
+    }
 
 
 def hit_rate(cache: "CacheHealth") -> str:

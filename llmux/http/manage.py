@@ -25,7 +25,7 @@ from llmux.failures import LLMuxError
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import current, iso, json_response
-from llmux.http.health import hit_rate
+from llmux.http.health import hit_rate, store_body
 from llmux.http.native import error_body
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ async def _cache_stats(system: "System") -> Response:
         "hitRate": hit_rate(health),
         "bytes": counts.bytes,
         "maxBytes": counts.bytes_max,
+        **store_body(health.redis),
     }
     return json_response(body)
 
