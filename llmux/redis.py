@@ -1,5 +1,6 @@
 """A Redis or Valkey server: four commands, each bounded in time. Only this module knows coredis, which costs 0.2 s to import."""
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ class Redis:
         import coredis
         from coredis.retry import NoRetryPolicy
 
+        logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it would write addresses, and what is counted anyway
         secured: dict[str, Any] = {}
         if self._url.startswith("rediss:"):  # coredis alone would take any certificate
             secured["ssl_context"] = ssl.create_default_context()
