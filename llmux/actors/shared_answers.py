@@ -52,6 +52,7 @@ class SharedAnswers:
         self._failures = 0
         """in a row"""
         self._rests_until = 0.0
+        self._failed_at = 0.0
 
     def __repr__(self) -> str:
         return f"<SharedAnswers {'reachable' if not self._failures else 'resting'}>"
@@ -75,11 +76,11 @@ class SharedAnswers:
         """The answer for this fingerprint, if Redis has it and says so in time."""
         if self._resting():
             return None
-        bytes_max = self._limits.redis_value_bytes_max
+        bytes_max, began = self._limits.redis_value_bytes_max, self._clock.monotonic()
         try:
             value = await self._redis.read(self._key(fingerprint), bytes_max)
         except GatewayFailure as failure:
-            self._failed(failure)
+            self._failed(failure, began)
             return None
         self._answered()
         answer = None
@@ -101,10 +102,11 @@ class SharedAnswers:
             return
         if self._resting():
             return
+        began = self._clock.monotonic()
         try:
             await self._redis.write(self._key(fingerprint), value, ttl_ms)
         except GatewayFailure as failure:
-            self._failed(failure)
+            self._failed(failure, began)
         else:
             self._answered()
             self._counts["kept"] += 1
@@ -132,14 +134,18 @@ class SharedAnswers:
             log.info("Redis answers again", failures=self._failures)
         self._failures = 0
 
-    def _failed(self, failure: GatewayFailure) -> None:
+    def _failed(self, failure: GatewayFailure, began: float) -> None:
+        """A look or keeping that began then has failed. Those that failed side by side count as one."""
         if isinstance(failure, RedisRefused):  # it is there
             self._counts["refused"] += 1
             self._answered()
             return
         self._counts["away"] += 1
+        if began < self._failed_at:
+            return
+        self._failed_at = self._clock.monotonic()
         if not self._failures:
             log.warning("Redis does not answer; the cache is without it for a while", code=failure.code)
         rest_ms = min(self._limits.redis_rest_ms << min(self._failures, 20), self._limits.redis_rest_ms_max)
         self._failures += 1
-        self._rests_until = self._clock.monotonic() + rest_ms / 1000
+        self._rests_until = self._failed_at + rest_ms / 1000

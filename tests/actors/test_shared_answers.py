@@ -236,6 +236,22 @@ async def test_one_that_never_answers_costs_a_bounded_wait_and_is_left_alone_the
     assert caplog.text == "", "no address is logged"
 
 
+async def test_many_looks_that_fail_side_by_side_are_one_failure(houses, server):
+    async with houses:
+        limits = {"redis_wait_ms_max": 200, "redis_rest_ms": 10, "redis_rest_ms_max": 60_000}
+        system = await houses.open(limits=limits)
+        await asked(system, "connect")
+        with server.frozen():
+            async with trio.open_nursery() as nursery:
+                for number in range(20):
+                    nursery.start_soon(asked, system, f"prompt {number}")
+        assert system.cache.shared.statistics().away >= 20
+        await trio.sleep(0.05)
+        for number in range(2):
+            await asked(system, f"later {number}")
+        assert system.cache.shared.statistics().reachable
+
+
 async def test_a_full_redis_keeps_nothing_new_and_is_still_read(houses, server):
     async with houses:
         system = await houses.open()
