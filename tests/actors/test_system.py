@@ -181,7 +181,9 @@ async def test_a_long_answer_that_is_read_late_is_handed_out_in_pieces_and_other
                     sizes.append(len(chunks))
                 nursery.cancel_scope.cancel()
             assert sizes == [READY_MAX] * 7 + [2000 - 7 * READY_MAX, 1]
-            assert turns >= 6
+            assert (
+                turns >= 5
+            )  # trio runs the tasks of one turn in any order, so that the first and the last may be missed
 
 
 async def test_a_spent_quota_rests_until_it_resets_and_is_then_tried_once(tmp_path, virtual_time):
