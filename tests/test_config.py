@@ -434,3 +434,38 @@ def test_the_password_of_an_address_is_never_repeated(home: Path, address: str):
         assert name in sentences[-1]
     for sentence in sentences:
         assert "geheim" not in sentence
+
+
+# --- Redis -------------------------------------------------------------------------------------------------------------
+
+
+GOOD_REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0", "REDIS_NAMESPACE": "home", "LLMUX_SECRET": SECRET}
+
+
+def test_redis_needs_a_secret_and_a_namespace_that_gateways_share(home: Path):
+    assert read(home, **GOOD_REDIS).redis_namespace == "home"
+    for url in ("rediss://ann:pass%40word@redis.example:6380", "redis://[::1]:6379/15", "redis://cache"):
+        assert read(home, **{**GOOD_REDIS, "REDIS_URL": url}).redis_url == url
+    assert "LLMUX_SECRET" in refusal(home, **{**GOOD_REDIS, "LLMUX_SECRET": ""})
+    assert "too short" in refusal(home, **{**GOOD_REDIS, "LLMUX_SECRET": "short"})
+    for namespace in ("", "Two Words", "a*", "x" * 40):
+        assert "REDIS_NAMESPACE" in refusal(home, **{**GOOD_REDIS, "REDIS_NAMESPACE": namespace})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6379",
+        "http://:pass-word@host",
+        "redis://:pass-word@",
+        "redis://:pass-word@host:port",
+        "redis://:pass-word@host:99999",
+        "redis://:pass-word@host/0?ssl_cert_reqs=none",
+        "redis://:pass-word@host/zero",
+        "redis://:pass-word@[::1",
+    ],
+)
+def test_an_address_of_redis_that_cannot_be_used_is_refused_and_not_repeated(home: Path, url: str):
+    said = refusal(home, **{**GOOD_REDIS, "REDIS_URL": url})
+    assert said.startswith("REDIS_URL is no address")
+    assert "pass-word" not in said

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from llmux.actors.cache import CachedAnswer
+from llmux.actors.cached_answer import CachedAnswer
 from llmux.actors.content import ContentKeeper
 from llmux.actors.crew import Crew
 from llmux.actors.fingerprints import Fingerprints
@@ -17,7 +17,7 @@ from llmux.actors.revocation import Revocation
 from llmux.actors.router import DRAW_BELOW, Routing, World, route
 from llmux.events import RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
 from llmux.failures import LLMuxError, NoRoute, Overloaded
-from llmux.prompts import Chunk, Finish, Usage, size_bytes
+from llmux.prompts import Chunk, Usage, size_bytes
 
 
 class Dispatch:
@@ -74,14 +74,15 @@ class Dispatch:
         known = self._idempotency.known(wish, fingerprint)
         if known is not None:
             return self._again(wish, fingerprint, known, routing)
-        if wish.use_cache:
+        looks = wish.use_cache and not wish.fresh
+        if looks:
             cached = crew.cache.look(fingerprint)
             if cached is not None:
                 return self._from_cache(wish, fingerprint, cached, routing)
             flight = self._joinable.get(fingerprint)
             if flight is not None and flight.joinable:
                 return self._join(wish, flight, routing)
-        if not routing.candidates:
+        if not routing.candidates and not (looks and crew.cache.shared is not None):  # a flight looks there first
             raise NoRoute(routing.excluded, crew.clock.now())
         if len(self._flights) >= crew.settings.limits.flights_max:
             raise Overloaded("Too many requests are under way.")
@@ -110,9 +111,10 @@ class Dispatch:
         flight.board(request)
         self._idempotency.claim(request, fingerprint, flight)
         self._flights[flight.id] = flight
-        if wish.use_cache:
+        under_way = self._joinable.get(fingerprint)
+        if wish.use_cache and (under_way is None or not under_way.joinable):
             self._joinable[fingerprint] = flight
-        cache = "miss" if wish.use_cache else "off"
+        cache = "miss" if wish.use_cache and not wish.fresh else "off"
         reserved = self._limiter.held_for(id)
         accepted = _accepted(wish, fingerprint, routing, "", cache, self._content.wants(wish.principal), reserved)
         self._crew.spawn(self._flown, flight, accepted)
@@ -169,8 +171,7 @@ class Dispatch:
         return request
 
     async def _serve_cached(self, request: Request, cached: CachedAnswer, accepted: RequestAccepted) -> None:
-        finish = cached.chunks[-1]
-        assert isinstance(finish, Finish)
+        finish = cached.finish
         completed = RequestCompleted(
             provider=cached.provider,
             account=cached.account,

@@ -17,7 +17,8 @@ from functools import partial
 import msgspec
 import trio
 
-from llmux.actors.cache import Cache, CachedAnswer
+from llmux.actors.cache import Cache
+from llmux.actors.cached_answer import CachedAnswer
 from llmux.actors.facts.idempotency import key_of
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
@@ -113,7 +114,7 @@ class IdempotencyKeys:
             return None
         _check(fact.fingerprint, fingerprint)
         answer = self._answers.look(name, fingerprint)
-        if answer is None and wish.use_cache:
+        if answer is None and wish.use_cache and not wish.fresh:
             answer = self._cache.look(fingerprint)
         if answer is None:
             raise AnswerUnavailable(fact.request)

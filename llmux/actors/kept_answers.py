@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from llmux.actors.cache import CachedAnswer
+from llmux.actors.cached_answer import CachedAnswer
 from llmux.actors.resumables import weight_of
 from llmux.clock import Clock
 from llmux.config import Limits

@@ -34,6 +34,7 @@ from llmux.actors.request import Request
 from llmux.actors.resumables import Resumables
 from llmux.actors.revocation import Revocation
 from llmux.actors.router import Standing, World
+from llmux.actors.shared_answers import SharedAnswers
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
 from llmux.actors.supervisor import Supervisor
@@ -73,6 +74,7 @@ class System:
         metrics: Metrics,
         fingerprints: Fingerprints,
         environ: Mapping[str, str],
+        shared: SharedAnswers | None = None,
     ):
         self.settings = settings
         self.clock = clock
@@ -84,7 +86,7 @@ class System:
         self.supervisor = Supervisor(journal, clock, settings.limits)
         self.key_registry = KeyRegistry(journal, settings, clock)
         self.tracker = QuotaTracker(journal, settings, clock)
-        self.cache = Cache(journal, settings, clock)
+        self.cache = Cache(journal, settings, clock, shared)
         self.responses = KeptResponses(settings.limits, clock)
         require_retention(settings, self.facts.keys)
         self.content = ContentKeeper(journal, settings, clock, metrics)
@@ -245,6 +247,8 @@ class System:
         ]
         await self.journal.append(NewEvent("gateway", started, self.clock.new_id()), *abandoned)
         await ladder.start(self.upkeep.run)
+        if self.cache.shared is not None:
+            await ladder.start(self.cache.shared.run)
         for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
         await ladder.start(self.revocation.run)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -127,6 +128,8 @@ def check(settings: Settings) -> None:
             "API_KEY_REQUIRED is true, but there is no key. Set API_KEY to a key for everybody, or ADMIN_KEY to make keys "
             "with (POST /admin/api-keys), or both."
         )
+    if settings.redis_url:
+        _check_redis(settings)
     days = settings.archive_after_days
     if days is not None and not 1 <= days <= DAYS_MAX:
         raise ConfigurationWrong(
@@ -147,3 +150,32 @@ def check(settings: Settings) -> None:
     for alias, target in settings.aliases.items():
         if alias in SMART or not MODEL_NAME.fullmatch(target):
             raise ConfigurationWrong(f"[models.aliases]: {quoted(alias)} cannot stand for {quoted(target)}.")
+
+
+def _check_redis(settings: Settings) -> None:
+    """Checks what belongs to REDIS_URL. The sentences never repeat it: it may hold a password."""
+    try:
+        parts = urlsplit(settings.redis_url)
+        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, usable = urlsplit(""), False
+    if not usable or parts.query or parts.fragment or not re.fullmatch(r"/?[0-9]{0,3}", parts.path):
+        raise ConfigurationWrong(
+            "REDIS_URL is no address of a Redis or Valkey server; write something like redis://127.0.0.1:6379/0, or rediss:// "
+            "for TLS."
+        )
+    if not settings.secret:
+        raise ConfigurationWrong(
+            "REDIS_URL is set, but not LLMUX_SECRET: gateways find each other's answers, and know them from forged ones, by a "
+            "secret that they share. Set LLMUX_SECRET to the same value for all of them, such as the output of: openssl rand -hex 32"
+        )
+    if len(settings.secret) < 16:
+        raise ConfigurationWrong(
+            "LLMUX_SECRET is too short to seal what lies in Redis; write at least 16 characters, such as the output of: "
+            "openssl rand -hex 32"
+        )
+    if not NAME.fullmatch(settings.redis_namespace):
+        raise ConfigurationWrong(
+            "REDIS_URL is set, and REDIS_NAMESPACE has to say whose answers these are: write a name (a-z, 0-9, '-'), the same "
+            "for all gateways that share them."
+        )

@@ -108,7 +108,13 @@ _SERVER_KEYS = (
 )
 _GROUPS: dict[str, dict[str, str]] = {
     "server": {key: key for key in _SERVER_KEYS},
-    "cache": {"ttl_ms": "cache_ttl_ms", "entries_max": "cache_entries_max", "bytes_max": "cache_bytes_max"},
+    "cache": {
+        "ttl_ms": "cache_ttl_ms",
+        "entries_max": "cache_entries_max",
+        "bytes_max": "cache_bytes_max",
+        "shared": "cache_shared",
+        "redis_namespace": "redis_namespace",
+    },
     "log": {
         "bytes_max": "log_bytes_max",
         "chain_key_file": "chain_key_file",
@@ -179,6 +185,9 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "ALLOWED_HOSTS": ("allowed_hosts", _list),
     "CACHE_TTL": ("cache_ttl_ms", _number),
     "CACHE_MAX_SIZE": ("cache_entries_max", _number),
+    "CACHE_SHARED": ("cache_shared", _boolean),
+    "REDIS_URL": ("redis_url", _text),
+    "REDIS_NAMESPACE": ("redis_namespace", _text),
     "SHUTDOWN_GRACE": ("shutdown_grace_ms", _number),
     "RECORD_CONTENT": ("record_content", _boolean),
     "CONTENT_RETENTION_DAYS": ("content_retention_days", _number),

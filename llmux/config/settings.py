@@ -150,6 +150,17 @@ class Limits(Struct, frozen=True):
     """responses of /v1/responses in memory that a client can continue; beyond this the oldest go"""
     kept_responses_bytes_max: int = 64 * 1024 * 1024
     kept_responses_ms_max: int = 3_600_000
+    cache_ttl_ms_max: int = 7 * 24 * 3_600_000
+    """what a request may ask for as the time for which its answer is kept"""
+    redis_wait_ms_max: int = 100
+    """for one answer of Redis, a connection to it included"""
+    redis_rest_ms: int = 1_000
+    """how long Redis is left alone after it did not answer; twice as long each time in a row"""
+    redis_rest_ms_max: int = 30_000
+    redis_connections_max: int = 8
+    redis_value_bytes_max: int = 4 * 1024 * 1024
+    """an answer that is larger is not kept in Redis"""
+    redis_clear_ms_max: int = 10_000
     archive_ms_max: int = 3_600_000
     """how long whoever asks for archiving waits for its end; it goes on without them"""
     archivings_waiting_max: int = 4
@@ -196,6 +207,12 @@ class Settings(Struct, frozen=True):
     cache_ttl_ms: int = 3_600_000
     cache_entries_max: int = 1_000
     cache_bytes_max: int = 64 * 1024 * 1024
+    cache_shared: bool = False
+    """projects share their cached answers and the flights of equal requests"""
+    redis_url: str = ""
+    """where cached answers are instead of memory; it may hold a password, so it is never shown"""
+    redis_namespace: str = ""
+    """gateways with the same one, and the same secret, share their answers"""
     shutdown_grace_ms: int = 10_000
     record_content: bool = False
     """the text of all prompts and answers is kept, in a file outside the log; keys can ask for it one by one"""

@@ -23,6 +23,8 @@ from llmux.failures.gateway import (
     GatewayFailure,
     NoRoute,
     Overloaded,
+    RedisAway,
+    RedisRefused,
     ShuttingDown,
 )
 from llmux.failures.provider import POLICIES, Kind, Policy, ProviderFailure
@@ -71,6 +73,8 @@ __all__ = [
     "Policy",
     "ProviderFailure",
     "ProviderUnknown",
+    "RedisAway",
+    "RedisRefused",
     "SchemaUnknown",
     "ShuttingDown",
     "StoreFailure",

@@ -41,6 +41,20 @@ class ShuttingDown(GatewayFailure):
     retry_after_ms = 5000
 
 
+class RedisAway(GatewayFailure):
+    """The Redis server did not answer in time, or there is none at its address."""
+
+    code = "shared_cache_away"
+    retry_after_ms = 1000
+
+
+class RedisRefused(GatewayFailure):
+    """The Redis server answered, but refused: it is full, read-only, or holds something else under that key."""
+
+    code = "shared_cache_refused"
+    retry_after_ms = 1000
+
+
 class Excluded(msgspec.Struct, frozen=True):
     """Why a route was not taken. `until` is wall time in ms, or None when nobody knows; `sentence` says what to do."""
 

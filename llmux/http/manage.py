@@ -8,11 +8,12 @@ The two POSTs are for the admin where keys are required. Times are ms since 1970
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import structlog
 import trio
+from msgspec import UNSET, UnsetType
 from quart import Response
 
 from llmux.actors.cache import ClearCache
@@ -25,7 +26,7 @@ from llmux.failures import LLMuxError
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import current, iso, json_response
-from llmux.http.health import hit_rate
+from llmux.http.health import RedisBody, hit_rate, store_of
 from llmux.http.native import error_body
 from llmux.http.operations import Operation
 
@@ -91,7 +92,7 @@ class Reset(msgspec.Struct, frozen=True):
 
 
 class CacheStats(msgspec.Struct, frozen=True):
-    """The cache: answers held, and how often it had the one that was asked for. `ttl` is in ms."""
+    """The cache: answers held, where, and how often it had the one that was asked for. `ttl` is in ms."""
 
     size: int
     maxSize: int
@@ -101,6 +102,8 @@ class CacheStats(msgspec.Struct, frozen=True):
     hitRate: str
     bytes: int
     maxBytes: int
+    store: Literal["memory", "redis"]
+    redis: RedisBody | UnsetType = UNSET
 
 
 class Cleared(msgspec.Struct, frozen=True):
@@ -210,6 +213,7 @@ async def _look_again(provider: "Provider") -> None:
 
 async def _cache_stats(system: "System") -> Response:
     counts, health = system.cache.counts(), system.health().cache
+    store, redis = store_of(health.redis)
     body = CacheStats(
         size=counts.entries,
         maxSize=counts.entries_max,
@@ -219,6 +223,8 @@ async def _cache_stats(system: "System") -> Response:
         hitRate=hit_rate(health),
         bytes=counts.bytes,
         maxBytes=counts.bytes_max,
+        store=store,
+        redis=redis,
     )
     return json_response(body)
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import trio
 
-from llmux.actors.cache import CachedAnswer
+from llmux.actors.cached_answer import CachedAnswer
 from llmux.actors.facts.idempotency import KEPT_MS
 from llmux.actors.kept_answers import KeptAnswers
 from llmux.actors.messages import Principal
