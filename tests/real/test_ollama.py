@@ -198,11 +198,11 @@ async def test_a_model_is_cold_until_it_is_asked_and_the_first_answer_waits_for_
     """The load itself takes some 0.3 s here: too short to be watched for certain, so that only its two ends are."""
     monkeypatch.setattr(ollama_patience, "LOOK_SECONDS", 0.01)
     await unload(server)
-    assert await adapter._is_loaded("tiny") is False
+    assert await adapter._patience._is_loaded("tiny") is False
     assert (await say(adapter, "hello", max_tokens=2)).text
-    assert await adapter._is_loaded("tiny") is True
-    assert await adapter._is_loaded("tiny:latest") is True
-    assert await adapter._is_loaded("nope") is False
+    assert await adapter._patience._is_loaded("tiny") is True
+    assert await adapter._patience._is_loaded("tiny:latest") is True
+    assert await adapter._patience._is_loaded("nope") is False
     assert adapter.statistics().starting == 0
 
 
