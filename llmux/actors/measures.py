@@ -43,8 +43,7 @@ class Measure(msgspec.Struct, frozen=True):
 
     def used(self, now: int) -> int:
         """How much is taken: never less than the truth."""
-        sliding = -(-self.before * min(MINUTE_MS, max(0, self.ends - now)) // MINUTE_MS) if self.before else 0
-        return self.present + self.held + sliding
+        return self.present + self.held + still_counting(self.before, self.ends, now)
 
     def left(self, now: int) -> int:
         return max(0, self.limit - self.used(now))
@@ -67,6 +66,11 @@ class Measure(msgspec.Struct, frozen=True):
         if self.present + self.held:
             return max(now, self.ends + (MINUTE_MS if self.span == "minute" else 0))
         return max(now, self.ends) if self.before else now
+
+
+def still_counting(before: int, ends: int, now: int) -> int:
+    """What the minute before still weighs at `now`, rounded up; the present minute `ends` then."""
+    return -(-before * min(MINUTE_MS, max(0, ends - now)) // MINUTE_MS)
 
 
 def measures_of(limits: KeyLimits, window: Window, held: Held) -> tuple[Measure, ...]:

@@ -16,6 +16,7 @@ from llmux.actors.facts.keys import Key
 from llmux.actors.facts.windows import MINUTE_MS, Window, rolled
 from llmux.actors.key_registry import IssuedKey, IssueKey, LimitKey
 from llmux.actors.key_terms import AMOUNT_MAX, NAMES_MAX
+from llmux.actors.measures import still_counting
 from llmux.events import KeyLimits
 from llmux.http.exchange import iso
 
@@ -191,17 +192,12 @@ def _key_body(key: Key, facts: Facts, under_way: Mapping[str, int], now: int) ->
 
 def _used(window: Window, under_way: int, now: int) -> Used:
     window = rolled(window, now)
-    left_ms = min(MINUTE_MS, max(0, (window.minute + 1) * MINUTE_MS - now))
-
-    def sliding(present: int, before: int) -> int:
-        """Of the minute before, as much as is within the last sixty seconds, rounded up."""
-        return present + -(-before * left_ms // MINUTE_MS)
-
+    ends = (window.minute + 1) * MINUTE_MS
     return Used(
-        requests_per_minute=sliding(window.requests_minute, window.requests_minute_before),
+        requests_per_minute=window.requests_minute + still_counting(window.requests_minute_before, ends, now),
         requests_per_day=window.requests_day,
         requests_per_month=window.requests_month,
-        tokens_per_minute=sliding(window.tokens_minute, window.tokens_minute_before),
+        tokens_per_minute=window.tokens_minute + still_counting(window.tokens_minute_before, ends, now),
         tokens_per_day=window.tokens_day,
         tokens_per_month=window.tokens_month,
         concurrent_requests=under_way,
