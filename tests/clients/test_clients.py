@@ -13,7 +13,7 @@ from tests.gateway import GatewayProcess, gateway_process
 from tests.npm import node_program
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
-KEY = "sk-a-key-for-the-tests-of-clients-00000000"
+KEY = "sk-4b1f9d07c3e852a6f0b97d3e1c86a25f"
 SECONDS_MAX = 100
 SETTINGS = """
 [providers.claude]
