@@ -56,7 +56,7 @@ ROTATE = Operation(
     "Give a key another secret", tag="Admin", body=Nothing, answer=Issued, parameters=(_ID,), failures=(404, 409)
 )
 REVOKE = Operation(
-    "Revoke a key", tag="Admin", answer=Revoked, parameters=(Parameter("key", "path", "The key's id, or all of it"),)
+    "Revoke a key", tag="Admin", answer=Revoked, parameters=(Parameter("id", "path", "The key's id, or all of it"),)
 )
 
 
@@ -81,14 +81,14 @@ def register(door: Door, system: "System") -> None:
         issued = await system.key_registry.ask(RotateKey(id))
         return json_response(issued_body(issued, system.facts), headers=_SECRET)
 
-    async def revoke(key: str) -> Response:
+    async def revoke(id: str) -> Response:
         decoded(await body_bytes(), Nothing)
-        owner = system.keys.key_of(key)
-        revoked = await system.key_registry.ask(RevokeKey(key_id=owner.id if owner is not None else key))
+        owner = system.keys.key_of(id)
+        revoked = await system.key_registry.ask(RevokeKey(key_id=owner.id if owner is not None else id))
         return json_response(Revoked(revoked))
 
     door.route("POST", KEYS, issue, Caller.ADMIN, error_body, ISSUE)
     door.route("GET", KEYS, listed, Caller.ADMIN, error_body, LIST)
     door.route("PATCH", f"{KEYS}/<id>", change, Caller.ADMIN, error_body, CHANGE)
     door.route("POST", f"{KEYS}/<id>/rotate", rotate, Caller.ADMIN, error_body, ROTATE)
-    door.route("DELETE", f"{KEYS}/<key>", revoke, Caller.ADMIN, error_body, REVOKE)
+    door.route("DELETE", f"{KEYS}/<id>", revoke, Caller.ADMIN, error_body, REVOKE)

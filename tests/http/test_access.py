@@ -36,7 +36,7 @@ ADMIN = {
     "GET /admin/api-keys",
     "PATCH /admin/api-keys/<id>",
     "POST /admin/api-keys/<id>/rotate",
-    "DELETE /admin/api-keys/<key>",
+    "DELETE /admin/api-keys/<id>",
     "GET /admin/log/head",
     "GET /admin/events",
     "GET /admin/requests/<id>",
