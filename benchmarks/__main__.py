@@ -18,11 +18,11 @@ import msgspec
 import trio
 from rich.console import Console
 
-from benchmarks import append, raw, replay, space, start
+from benchmarks import append, limits, raw, replay, space, start
 from benchmarks.figures import Figure, shown
 from benchmarks.story import written
 
-SUBJECTS = ("append", "replay", "start", "library", "space")
+SUBJECTS = ("append", "replay", "start", "library", "space", "limits")
 RESULTS = Path(".cache/benchmarks")
 
 
@@ -72,6 +72,7 @@ def subjects(work: Path, events: int) -> dict[str, Callable[[], list[Figure]]]:
         "append": partial(append.measured, work / "append"),
         "library": library,
         "space": partial(space.measured, work / "space"),
+        "limits": partial(limits.measured, work / "limits"),
         "replay": partial(made, replay.measured),
         "start": partial(made, start.measured),
     }

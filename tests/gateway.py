@@ -52,6 +52,8 @@ class GatewayProcess:
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr, listening))
         self._reader.start()
         url = listening.get(timeout=START_S_MAX)
+        if url is None:
+            self.stop(signal.SIGKILL)  # reaped, or tests that look for what is left behind would find it
         assert url is not None, f"the gateway ended before it listened: {self.lines}"
         self.port = int(url.rsplit(":", 1)[1])
 

@@ -1,7 +1,9 @@
 """The configuration: where a value comes from, and which sentence answers one that cannot be used."""
 
+import base64
 import re
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -80,6 +82,7 @@ def test_the_environment_wins_over_the_file(home: Path):
     request_timeout_ms = 1
     allowed_hosts = ["file.example"]
     shutdown_grace_ms = 0
+    key_revoke_streams = "finish"
     [cache]
     ttl_ms = 2
     entries_max = 3
@@ -92,21 +95,22 @@ def test_the_environment_wins_over_the_file(home: Path):
     """
     of_file = read(home, toml)
     assert (of_file.host, of_file.port, of_file.default_provider) == ("127.0.0.2", 1111, "gemini")
-    assert (of_file.request_timeout_ms, of_file.shutdown_grace_ms) == (1, 0)
+    assert (of_file.request_timeout_ms, of_file.shutdown_grace_ms, of_file.key_revoke_streams) == (1, 0, "finish")
     assert of_file.allowed_hosts == ("file.example",)
     assert (of_file.cache_ttl_ms, of_file.cache_entries_max, of_file.cache_bytes_max) == (2, 3, 4)
     assert (of_file.record_content, of_file.content_retention_days) == (True, 5)
     assert of_file.providers["ollama"].url == "http://file:1"
     environ = {
         "HOST": "127.0.0.3", "PORT": "2222", "DEFAULT_PROVIDER": "codex", "REQUEST_TIMEOUT": "11",
-        "ALLOWED_HOSTS": "one.example, two.example", "SHUTDOWN_GRACE": "12", "CACHE_TTL": "13", "CACHE_MAX_SIZE": "0",
+        "ALLOWED_HOSTS": "one.example, two.example", "SHUTDOWN_GRACE": "12", "KEY_REVOKE_STREAMS": "cut",
+        "CACHE_TTL": "13", "CACHE_MAX_SIZE": "0",
         "OLLAMA_HOST": "environment:2", "API_KEY_REQUIRED": "yes", "API_KEY": SECRET, "ADMIN_KEY": SECRET.upper(),
         "LLMUX_SECRET": "s", "LLMUX_DATA_DIR": str(home / "elsewhere"),
         "RECORD_CONTENT": "false", "CONTENT_RETENTION_DAYS": "6",
     }  # fmt: skip
     both = read(home, toml, **environ)
     assert (both.host, both.port, both.default_provider) == ("127.0.0.3", 2222, "codex")
-    assert (both.request_timeout_ms, both.shutdown_grace_ms) == (11, 12)
+    assert (both.request_timeout_ms, both.shutdown_grace_ms, both.key_revoke_streams) == (11, 12, "cut")
     assert both.allowed_hosts == ("one.example", "two.example")
     assert (both.cache_ttl_ms, both.cache_entries_max, both.cache_bytes_max) == (13, 0, 4)
     assert both.providers["ollama"].url == "http://environment:2"
@@ -198,7 +202,7 @@ def test_a_name_that_means_nothing_is_refused(home: Path, toml: str, said: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["server", "models", "models.aliases", "limits", "cache", "providers", "providers.codex"]
+    "path", ["server", "models", "models.aliases", "limits", "cache", "providers", "providers.codex", "prices"]
 )
 @pytest.mark.parametrize("value", ["5", "'x'", "[]", "[{}]", "true"])
 def test_what_is_no_table_is_refused(home: Path, path: str, value: str):
@@ -291,6 +295,10 @@ def test_every_limit_and_every_duration_has_a_least_value(home: Path, table: str
         ({"HOST": "a b"}, "HOST is 'a b'"),
         ({"API_KEY_REQUIRED": "true"}, "POST /admin/api-keys"),
         ({"API_KEY": SECRET, "ADMIN_KEY": SECRET}, "are the same"),
+        (
+            {"KEY_REVOKE_STREAMS": "maybe"},
+            "KEY_REVOKE_STREAMS ([server] key_revoke_streams) is 'maybe'; write cut or finish",
+        ),
         ({"RECORD_CONTENT": "true"}, "Set CONTENT_RETENTION_DAYS"),
         ({"RECORD_CONTENT": "true", "CONTENT_RETENTION_DAYS": ""}, "Set CONTENT_RETENTION_DAYS"),
         ({"CONTENT_RETENTION_DAYS": "0"}, "CONTENT_RETENTION_DAYS is 0; write 1 to"),
@@ -307,12 +315,54 @@ def test_a_variable_that_cannot_be_is_refused_by_its_name(home: Path, environ: d
 
 @pytest.mark.parametrize("name", ["API_KEY", "ADMIN_KEY"])
 @pytest.mark.parametrize(
-    "key", ["your-admin-secret", "sk-default-key", "Sk-Your-API-Key", "password", "tooshort9", "x" * 15]
-)
-def test_a_sample_or_a_short_text_is_no_secret(home: Path, name: str, key: str):
+    ("key", "what"),
+    [
+        *(
+            (sample, "is a sample or too short")
+            for sample in (
+                "your-admin-secret", "sk-default-key", "Sk-Your-API-Key", "sk-your-api-key-here", "password", "tooshort9",
+                "x" * 15, "<your admin key here>", "${ADMIN_KEY_OF_THE_HOST}", "sk-lmx_AbCdEfGh_...", "change-me-in-production",
+                "replace_with_a_long_random_secret", "my-super-secret-admin-key", "the admin's secret key 123", "0123456789012345",
+            )
+        ),
+        *((easy, "is too easy to guess") for easy in ("abababab" * 3, "q9w8e7r6" * 4, "1212343412123434")),
+        *((odd, "no client can send") for odd in ("schl\u00fcssel-mit-umlaut-7731", "f3b8c1d09e7a4526 ", "f3b8c1d09e7a4526\n")),
+    ],
+)  # fmt: skip
+def test_a_sample_or_a_short_or_a_simple_text_is_no_secret(home: Path, name: str, key: str, what: str):
     said = refusal(home, **{name: key})
-    assert said.startswith(f"{name} is a sample or too short")
-    assert key not in said
+    assert said.startswith(f"{name} ")
+    assert what in said
+    assert key.strip() not in said
+
+
+def test_every_sample_of_our_own_documents_is_refused(home: Path):
+    """Whoever copies a line must not open the gateway to everybody who can read it."""
+    root = Path(__file__).parents[1]
+    pages = [
+        root / "README.md",
+        root / "compose.yaml",
+        *sorted((root / "docs").glob("*.md")),
+        *sorted((root / "deploy").rglob("*")),
+    ]
+    found = []
+    for page in pages:
+        if page.is_file():
+            found += re.findall(
+                r"(?:X-Admin-Key: ?|\b(?:ADMIN_KEY|API_KEY)[=:] ?)\"?([^\s\"'`|,]+)", page.read_text("utf-8")
+            )
+    for sample in found:
+        if not sample.startswith("$"):  # a variable of the reader's shell
+            refusal(home, ADMIN_KEY=sample)
+
+
+def test_what_a_random_generator_says_is_a_secret(home: Path):
+    seed = 20_261_127
+    print("seed", seed)
+    random = Random(seed)
+    for _ in range(300):
+        hexes, words = random.randbytes(32).hex(), base64.b64encode(random.randbytes(18)).decode()
+        read(home, ADMIN_KEY=hexes, API_KEY=words)
 
 
 def test_keys_open_a_door_that_others_can_reach(home: Path):
@@ -384,3 +434,38 @@ def test_the_password_of_an_address_is_never_repeated(home: Path, address: str):
         assert name in sentences[-1]
     for sentence in sentences:
         assert "geheim" not in sentence
+
+
+# --- Redis -------------------------------------------------------------------------------------------------------------
+
+
+GOOD_REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0", "REDIS_NAMESPACE": "home", "LLMUX_SECRET": SECRET}
+
+
+def test_redis_needs_a_secret_and_a_namespace_that_gateways_share(home: Path):
+    assert read(home, **GOOD_REDIS).redis_namespace == "home"
+    for url in ("rediss://ann:pass%40word@redis.example:6380", "redis://[::1]:6379/15", "redis://cache"):
+        assert read(home, **{**GOOD_REDIS, "REDIS_URL": url}).redis_url == url
+    assert "LLMUX_SECRET" in refusal(home, **{**GOOD_REDIS, "LLMUX_SECRET": ""})
+    assert "too short" in refusal(home, **{**GOOD_REDIS, "LLMUX_SECRET": "short"})
+    for namespace in ("", "Two Words", "a*", "x" * 40):
+        assert "REDIS_NAMESPACE" in refusal(home, **{**GOOD_REDIS, "REDIS_NAMESPACE": namespace})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6379",
+        "http://:pass-word@host",
+        "redis://:pass-word@",
+        "redis://:pass-word@host:port",
+        "redis://:pass-word@host:99999",
+        "redis://:pass-word@host/0?ssl_cert_reqs=none",
+        "redis://:pass-word@host/zero",
+        "redis://:pass-word@[::1",
+    ],
+)
+def test_an_address_of_redis_that_cannot_be_used_is_refused_and_not_repeated(home: Path, url: str):
+    said = refusal(home, **{**GOOD_REDIS, "REDIS_URL": url})
+    assert said.startswith("REDIS_URL is no address")
+    assert "pass-word" not in said

@@ -1,6 +1,8 @@
 """Who may import whom: the layers of the house, read from the import statements."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,12 @@ import llmux
 ROOT = Path(llmux.__file__).parent
 LAYER = {
     "clock": 0, "config": 0, "events": 0, "failures": 0, "images": 0, "metrics": 0, "prompts": 0, "logs": 0,
-    "eventstore": 1, "providers": 1, "migrations": 1,
+    "eventstore": 1, "providers": 1, "migrations": 1, "redis": 1,
     "actors": 2,
     "http": 3,
     "cli": 4, "doctor": 4, "__main__": 4,
 }  # fmt: skip
-NOT_FOR = {"http": {"eventstore", "providers", "migrations"}}
+NOT_FOR = {"http": {"eventstore", "providers", "migrations", "redis"}}
 ONLY_IN = {
     "quart": {"http"},
     "quart_trio": {"http"},
@@ -26,6 +28,7 @@ ONLY_IN = {
     "alembic": {"migrations"},
     "asyncio": {"eventstore", "migrations"},
     "prometheus_client": {"metrics"},
+    "coredis": {"redis"},
     "subprocess": {"providers/process.py"},
     "time": {"clock"},
     "random": {"clock"},
@@ -84,3 +87,9 @@ def test_every_library_has_its_room(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_has_a_caption(path):
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+def test_nothing_is_imported_for_redis_before_it_is_asked_for():
+    """coredis takes 0.2 s to import, which only those wait for who have set REDIS_URL."""
+    program = "import sys, llmux.cli, llmux.http.app; sys.exit('coredis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

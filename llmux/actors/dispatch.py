@@ -4,17 +4,20 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from llmux.actors.cache import CachedAnswer
+from llmux.actors.cached_answer import CachedAnswer
 from llmux.actors.content import ContentKeeper
 from llmux.actors.crew import Crew
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.flight import Flight
-from llmux.actors.messages import Wish
+from llmux.actors.idempotency import IdempotencyKeys
+from llmux.actors.limiter import Limiter
+from llmux.actors.messages import Principal, Wish
 from llmux.actors.request import Produces, Request, event_of
+from llmux.actors.revocation import Revocation
 from llmux.actors.router import DRAW_BELOW, Routing, World, route
 from llmux.events import RequestAccepted, RequestCompleted, RouteExcluded, RouteTaken
 from llmux.failures import LLMuxError, NoRoute, Overloaded
-from llmux.prompts import Chunk, Finish, Usage, size_bytes
+from llmux.prompts import Chunk, Usage, size_bytes
 
 
 class Dispatch:
@@ -26,15 +29,21 @@ class Dispatch:
     def __init__(
         self,
         crew: Callable[[Callable[..., None]], Crew],
-        world: Callable[[], World],
+        world: Callable[[Principal], World],
         fingerprints: Fingerprints,
         content: ContentKeeper,
+        limiter: Limiter,
+        revocation: Revocation,
+        idempotency: IdempotencyKeys,
     ):
         self._crew = crew(self._spawn)
         self._nursery: trio.Nursery | None = None
         self._world = world
         self._fingerprints = fingerprints
         self._content = content
+        self._limiter = limiter
+        self._revocation = revocation
+        self._idempotency = idempotency
         self._flights: dict[str, Flight] = {}
         self._joinable: dict[str, Flight] = {}
 
@@ -56,18 +65,24 @@ class Dispatch:
         return sorted({(each.provider, each.model) for each in self._flights.values() if each.provider})
 
     def take(self, wish: Wish) -> Request:
-        """Takes a wish on. Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute or Overloaded."""
+        """Takes a wish on. Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, LimitReached, AnswerUnavailable),
+        NoRoute or Overloaded.
+        """
         crew = self._crew
-        routing = route(wish, self._world(), crew.clock.draw(DRAW_BELOW))
-        fingerprint = self._fingerprints.of(wish)
-        if wish.use_cache:
+        routing = route(wish, self._world(wish.principal), crew.clock.draw(DRAW_BELOW))
+        fingerprint = self._fingerprints.of(wish, routing.forbidden)
+        known = self._idempotency.known(wish, fingerprint)
+        if known is not None:
+            return self._again(wish, fingerprint, known, routing)
+        looks = wish.use_cache and not wish.fresh
+        if looks:
             cached = crew.cache.look(fingerprint)
             if cached is not None:
                 return self._from_cache(wish, fingerprint, cached, routing)
             flight = self._joinable.get(fingerprint)
             if flight is not None and flight.joinable:
                 return self._join(wish, flight, routing)
-        if not routing.candidates:
+        if not routing.candidates and not (looks and crew.cache.shared is not None):  # a flight looks there first
             raise NoRoute(routing.excluded, crew.clock.now())
         if len(self._flights) >= crew.settings.limits.flights_max:
             raise Overloaded("Too many requests are under way.")
@@ -94,19 +109,30 @@ class Dispatch:
         flight = Flight(id, fingerprint, routing, self._crew, self._landed)
         request = self._request(id, wish, "flight", flight)
         flight.board(request)
+        self._idempotency.claim(request, fingerprint, flight)
         self._flights[flight.id] = flight
-        if wish.use_cache:
+        under_way = self._joinable.get(fingerprint)
+        if wish.use_cache and (under_way is None or not under_way.joinable):
             self._joinable[fingerprint] = flight
-        cache = "miss" if wish.use_cache else "off"
-        accepted = _accepted(wish, fingerprint, routing, "", cache, self._content.wants(wish.principal))
-        self._crew.spawn(flight.run, accepted)
+        cache = "miss" if wish.use_cache and not wish.fresh else "off"
+        reserved = self._limiter.held_for(id)
+        accepted = _accepted(wish, fingerprint, routing, "", cache, self._content.wants(wish.principal), reserved)
+        self._crew.spawn(self._flown, flight, accepted)
         return request
+
+    async def _flown(self, flight: Flight, accepted: RequestAccepted) -> None:
+        try:
+            await flight.run(accepted)
+        finally:
+            self._limiter.over(flight.id)
 
     def _request(self, id: str, wish: Wish, source: str, producer: Produces) -> Request:
         most_ms = self._crew.settings.request_timeout_ms
         timeout_ms = min(wish.timeout_ms or most_ms, most_ms)
+        self._limiter.claim(id, wish, generates=source == "flight")
         request = Request(id, wish, source, producer, self._crew.clock, timeout_ms)
         self._content.expect(request)
+        self._revocation.expect(request)
         return request
 
     def _landed(self, flight: Flight) -> None:
@@ -117,19 +143,35 @@ class Dispatch:
     def _join(self, wish: Wish, flight: Flight, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "joined", flight)
         flight.hold(request)
-        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, "miss", self._content.wants(wish.principal))
-        self._crew.spawn(flight.join, request, accepted)
+        self._idempotency.claim(request, flight.fingerprint, flight)
+        cache = "miss" if wish.use_cache else "off"
+        accepted = _accepted(wish, flight.fingerprint, routing, flight.id, cache, self._content.wants(wish.principal))
+        self._crew.spawn(self._joined, flight, request, accepted)
+        return request
+
+    async def _joined(self, flight: Flight, request: Request, accepted: RequestAccepted) -> None:
+        await flight.join(request, accepted)
+        if request.ended:  # else it is among the waiters, and its terminal fact is still to come
+            self._limiter.over(request.id)
+
+    def _again(self, wish: Wish, fingerprint: str, known: Flight | CachedAnswer, routing: Routing) -> Request:
+        """Its idempotency key stands for an order that was taken on before."""
+        if isinstance(known, Flight):
+            request = self._join(wish, known, routing)
+        else:
+            request = self._from_cache(wish, fingerprint, known, routing)
+        request.again = True
         return request
 
     def _from_cache(self, wish: Wish, fingerprint: str, cached: CachedAnswer, routing: Routing) -> Request:
         request = self._request(self._crew.clock.new_id(), wish, "cache", _Held(cached))
+        self._idempotency.claim(request, fingerprint, cached)
         accepted = _accepted(wish, fingerprint, routing, "", "hit", self._content.wants(wish.principal))
         self._crew.spawn(self._serve_cached, request, cached, accepted)
         return request
 
     async def _serve_cached(self, request: Request, cached: CachedAnswer, accepted: RequestAccepted) -> None:
-        finish = cached.chunks[-1]
-        assert isinstance(finish, Finish)
+        finish = cached.finish
         completed = RequestCompleted(
             provider=cached.provider,
             account=cached.account,
@@ -149,6 +191,7 @@ class Dispatch:
             request.end(failure)
         else:
             request.end(finish)
+        self._limiter.over(request.id)
 
 
 class _Held:
@@ -162,9 +205,12 @@ class _Held:
     def left(self, request: Request) -> None:
         """Nothing is under way that could be stopped."""
 
+    def cut(self, request: Request, failure: LLMuxError) -> None:
+        """The whole answer is there, and its end is being written."""
+
 
 def _accepted(
-    wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str, content: bool
+    wish: Wish, fingerprint: str, routing: Routing, flight: str, cache: str, content: bool, reserved: int = 0
 ) -> RequestAccepted:
     return RequestAccepted(
         endpoint=wish.endpoint,
@@ -180,6 +226,8 @@ def _accepted(
         ],
         draw=routing.draw,
         cache=cache,
+        reserved_tokens=reserved,
         content=content,
         spares=routing.spares,
+        idempotency=wish.idempotency,
     )

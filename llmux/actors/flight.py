@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+import msgspec
 import trio
 
-from llmux.actors.cache import CachedAnswer
+from llmux.actors.cached_answer import CachedAnswer, may_be_kept
 from llmux.actors.crew import Crew
 from llmux.actors.facts.quotas import rest_of
 from llmux.actors.landing import Landing, out_of_time
@@ -51,6 +52,11 @@ class Flight:
         """Whether the answer is still being produced: not once it has ended, was cancelled, or is out of time."""
         return not self._landing.begun and not self._scope.cancel_called
 
+    @property
+    def whole(self) -> bool:
+        """Whether it ends with the whole answer: who joins now still gets that."""
+        return self._landing.begun and isinstance(self._landing.outcome, Finish)
+
     def board(self, owner: Request) -> None:
         """The request that starts the flight takes its place."""
         self._log.owner = owner
@@ -68,18 +74,24 @@ class Flight:
         """A waiter leaves. The last one takes the flight with it; any other gets its terminal fact at once."""
         self._waiters.left(request)
 
+    def cut(self, request: Request, failure: LLMuxError) -> None:
+        """A waiter's answer ends here, whatever becomes of the flight. The last one takes it with it."""
+        self._waiters.cut(request, failure)
+
     def stop(self) -> None:
         """The gateway stops: every waiter's request is cancelled by it."""
         self._landing.stopped_by = "gateway"
         self._scope.cancel()
 
     async def run(self, accepted: RequestAccepted) -> None:
-        """Makes the attempts; returns when every waiter has its terminal fact."""
-        self._log.note(self._log.of_request(self._log.owner, accepted))
+        """Finds or makes the answer; returns when every waiter has its terminal fact."""
         outcome: Finish | LLMuxError | None = None
         try:
             with self._scope:
-                outcome = await self._tries.run()
+                outcome = await self._found(accepted)
+                if outcome is None:
+                    outcome = await self._tries.run()
+                    await self._keep(outcome)
         except LLMuxError as failure:
             outcome = failure
         except Exception as error:  # a bug of ours ends this answer, not the gateway
@@ -121,18 +133,37 @@ class Flight:
         try:
             await log.end(*(log.of_request(request, landing.terminal(request)) for request in ending))
         except LLMuxError as failure:
-            landing.outcome = failure  # nobody is told of an end that is not on disk
-        assert landing.outcome is not None
-        if isinstance(landing.outcome, Finish):
-            self._keep(landing.outcome)  # before anybody hears of it: who asks again at once finds it in the cache
+            landing.not_recorded(failure)
+        if isinstance(landing.outcome, Finish) and self.attempts:
+            self._note_recovery()
         for request in waiters:
-            request.end(landing.outcome)
+            request.end(landing.end_of(request))
 
-    def _keep(self, finish: Finish) -> None:
-        """After a good answer: the cache may keep it, and a route that rested is well again."""
-        crew = self._crew
-        if self._log.owner.wish.use_cache and finish.reason in ("stop", "length"):
+    async def _found(self, accepted: RequestAccepted) -> Finish | None:
+        """The end of an answer that another gateway has shared; it costs no attempt. Requests that join share this look."""
+        wish, found = self._log.owner.wish, None
+        try:
+            if wish.use_cache and not wish.fresh:
+                found = await self._crew.cache.fetch(self.fingerprint)
+        finally:
+            beginning = accepted if found is None else msgspec.structs.replace(accepted, cache="hit")
+            self._log.note(self._log.of_request(self._log.owner, beginning))
+        if found is None:
+            return None
+        self._log.owner.source = "cache"
+        self.provider, self.account, self.model = found.provider, found.account, found.model
+        self.chunks += found.chunks[:-1]
+        self._waiters.stir()
+        return found.finish
+
+    async def _keep(self, finish: Finish) -> None:
+        """Holds the answer for others while this flight can still be joined: there is no moment at which neither is there."""
+        wish = self._log.owner.wish
+        if may_be_kept(wish, finish):
             answer = CachedAnswer(self.provider, self.account, self.model, (*self.chunks, finish))
-            crew.cache.keep(self.fingerprint, answer)
-        if rest_of(crew.journal.facts.quotas, self.provider, self.account, self.model) is not None:
+            await self._crew.cache.store(self.fingerprint, answer, wish.cache_ttl_ms)
+
+    def _note_recovery(self) -> None:
+        """After a good answer: a route that rested is well again."""
+        if rest_of(self._crew.journal.facts.quotas, self.provider, self.account, self.model) is not None:
             self._tries.restored()

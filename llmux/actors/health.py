@@ -10,6 +10,7 @@ from llmux.actors.content import ContentStatistics
 from llmux.actors.facts.providers import ProviderFacts, account_key
 from llmux.actors.facts.quotas import lasts, rest_of
 from llmux.actors.router import Route, exclusion_of
+from llmux.actors.shared_answers import SharedStatistics
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
@@ -31,12 +32,16 @@ class ProviderHealth(msgspec.Struct, frozen=True):
 
 
 class CacheHealth(msgspec.Struct, frozen=True):
-    """The cache's size and how often it had the answer."""
+    """The cache's size in memory and how often it had the answer. `redis` is None where answers are in memory.
+
+    Redis away makes nothing unhealthy: answers are only slower.
+    """
 
     size: int
     max_size: int
     hits: int
     misses: int
+    redis: SharedStatistics | None = None
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -74,12 +79,18 @@ def health_of(system: "System") -> Health:
         troubled.add("log")
     degraded = tuple(sorted(system.supervisor.degraded | troubled))
     available = size.state != "full" and any(provider.available for provider in providers.values())
-    counts, facts = system.cache.counts(), system.facts.cache
+    counts, facts, shared = system.cache.counts(), system.facts.cache, system.cache.shared
     return Health(
         status="unhealthy" if not available else "degraded" if degraded else "healthy",
         uptime_ms=system.uptime_ms,
         providers=providers,
-        cache=CacheHealth(counts.entries, counts.entries_max, facts.hits, facts.misses),
+        cache=CacheHealth(
+            size=counts.entries,
+            max_size=counts.entries_max,
+            hits=facts.hits,
+            misses=facts.misses,
+            redis=shared.statistics() if shared is not None else None,
+        ),
         log=size,
         active_requests=system.active_requests,
         degraded_because=degraded,

@@ -182,9 +182,13 @@ class History:
         if actor is not None and actor not in FOLDS:
             known = ", ".join(FOLDS)
             raise ClientFailure(f"actor: there is no '{printable(actor, 40)}'. There are: {known}.", param="actor")
-        facts = self._journal.facts if at is None else await self._facts_at(at)
+        facts = await self.facts(at)
         state = await trio.to_thread.run_sync(_told, facts, actor, limiter=self._encoding)
         return State(facts.position, await self._recorded_at(facts.position), state)
+
+    async def facts(self, at: str | None = None) -> Facts:
+        """The facts now, or `at` a moment: a position, or a time. Raises as `state` does."""
+        return self._journal.facts if at is None else await self._facts_at(at)
 
     async def _facts_at(self, at: str) -> Facts:
         until = await position_at(self._log, at)

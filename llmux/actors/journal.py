@@ -29,6 +29,7 @@ from llmux.failures import (
     Overloaded,
     ShuttingDown,
     StoreFailure,
+    WrongExpectedVersion,
 )
 
 END_TRIES = 3
@@ -128,8 +129,13 @@ class Journal(Actor):
     async def _recorded(self, record: Record) -> tuple[RecordedEvent, ...]:
         try:
             return await self._ask(record)
-        except OutcomeUnknown:
-            return await self._ask(record)
+        except OutcomeUnknown as unknown:
+            try:
+                return await self._ask(record)
+            except (WrongExpectedVersion, EventIdReused, EventMalformed):
+                raise
+            except LLMuxError:  # of the first time, this says nothing
+                raise unknown from None
 
     async def _ask(self, record: Record) -> tuple[RecordedEvent, ...]:
         """As `ask`, without a deadline of its own, which would cost more than the fold: `_record` has one for the whole batch."""

@@ -3,7 +3,7 @@
 from llmux.actors.request import Produces, Request
 from llmux.actors.verdict import blame_of
 from llmux.events import Event, RequestCancelled, RequestCompleted, RequestFailed
-from llmux.failures import Kind, LLMuxError, ProviderFailure, ShuttingDown
+from llmux.failures import KeyClosed, Kind, LLMuxError, ProviderFailure, ShuttingDown
 from llmux.prompts import Finish, Usage
 
 
@@ -19,6 +19,7 @@ class Landing:
         """how it ended, once its last facts are being written"""
         self._answer = answer
         self._was_stopped = False
+        self._unrecorded = False
 
     def __repr__(self) -> str:
         return f"<Landing begun={self.begun} {self.outcome!r}>"
@@ -28,13 +29,20 @@ class Landing:
         self.outcome = outcome or _cancelled()
         self._was_stopped = outcome is None
 
+    def not_recorded(self, failure: LLMuxError) -> None:
+        """The last facts are not on disk: nobody is told of such an end, but of this failure."""
+        self.outcome, self._unrecorded = failure, True
+
     def end_of(self, request: Request) -> Finish | LLMuxError:
         """What the request is told."""
-        return request.own_end or self.outcome or _cancelled()
+        own_end = None if self._unrecorded else request.own_end
+        return own_end or self.outcome or _cancelled()
 
     def terminal(self, request: Request) -> Event:
         """The terminal fact of the request."""
         outcome, answer = request.own_end or self.outcome, self._answer
+        if isinstance(outcome, KeyClosed):
+            return RequestCancelled(by=outcome.code, duration_ms=request.duration_ms)
         if request.has_left or outcome is None or (self._was_stopped and request.own_end is None):
             by = "client" if request.has_left else self.stopped_by
             return RequestCancelled(by=by, duration_ms=request.duration_ms)

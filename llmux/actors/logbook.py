@@ -19,6 +19,8 @@ class Logbook:
     def __init__(self, flight: str, crew: Crew):
         self.begun: bool | None = None
         """its beginning is in the log; False when the store refused it, None before that is known"""
+        self.settled = trio.Event()
+        """`begun` is known, or will not be known any more before the flight's end is recorded"""
         self._flight = flight
         self._crew = crew
         self._pending: list[NewEvent] = []
@@ -55,6 +57,7 @@ class Logbook:
         if self.begun is False:
             self._pending.clear()
         self._pending += events
+        self.settled.set()
         try:
             await self._flush(self._crew.journal.append_end)
         except LLMuxError:
@@ -78,6 +81,8 @@ class Logbook:
                 raise
             except LLMuxError:
                 self.begun = self.begun or False
+                self.settled.set()
                 raise
             self.begun = True
+            self.settled.set()
             self._pending.clear()

@@ -12,6 +12,7 @@ from llmux.actors.fingerprints import Fingerprints, install_secret
 from llmux.actors.journal import Journal
 from llmux.actors.ladder import Ladder
 from llmux.actors.replaying import replay
+from llmux.actors.shared_answers import SharedAnswers
 from llmux.actors.system import System
 from llmux.clock import Clock
 from llmux.config import Settings
@@ -33,7 +34,9 @@ async def open_system(
         metrics = Metrics(_model_names(settings))
         journal = Journal(store, facts, settings.limits, metrics.observe)
         secret = install_secret(settings.secret, settings.data_dir, clock)
-        system = System(settings, clock, journal, metrics, Fingerprints(secret), environ or os.environ)
+        fingerprints = Fingerprints(secret, shared=settings.cache_shared)
+        shared = SharedAnswers(settings, secret, clock) if settings.redis_url else None
+        system = System(settings, clock, journal, metrics, fingerprints, environ or os.environ, shared)
         raised: BaseException | None = None
         async with trio.open_nursery() as nursery:
             ladder = Ladder(nursery)

@@ -1,5 +1,6 @@
 """One client's place in an answer: it reads a flight's chunks, and it has exactly one terminal fact."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -26,6 +27,9 @@ class Produces(Protocol):
 
     def left(self, request: "Request") -> None:
         """The request is no longer interested."""
+
+    def cut(self, request: "Request", failure: LLMuxError) -> None:
+        """The request ends now, with this failure."""
 
 
 class Request:
@@ -56,8 +60,16 @@ class Request:
         self.ended = False
         """its terminal fact is on disk (or the store refused it: then there is a failure)"""
         self.has_left = False
+        self.again = False
+        """its idempotency key was known: it was given what an earlier request has begun"""
+        self.lingers: Callable[[], bool] | None = None
+        """asked when its client goes away: whether it goes on without it, for now"""
         self.own_end: LLMuxError | None = None
         """why it ends apart from its flight, if it does"""
+        self.is_cut = False
+        """it gets nothing more but its failure"""
+        self.on_end: Callable[[Request], None] = _nothing
+        """called once, when it has ended"""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "left" if self.has_left else "open"
@@ -94,9 +106,9 @@ class Request:
 
     @property
     def answered(self) -> tuple[Chunk, ...]:
-        """The answer so far, without the Finish: all there is, or, of a client that has left, what it took before."""
+        """The answer so far, without the Finish: all there is, or, of a client that has left or was cut off, what it took before."""
         chunks = self._producer.chunks
-        return tuple(chunks[: self.taken] if self.has_left else chunks)
+        return tuple(chunks[: self.taken] if self.has_left or self.is_cut else chunks)
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -130,9 +142,16 @@ class Request:
 
     def leave(self) -> None:
         """This client is no longer interested. The attempt is cancelled when nobody else waits. No-op after the end."""
-        if not self.ended and not self.has_left:
+        if self.ended or self.has_left or self.is_cut:
+            return
+        if self.lingers is None or not self.lingers():
             self.has_left = True
             self._producer.left(self)
+
+    def cut(self, failure: LLMuxError) -> None:
+        """The answer ends here for this client, who hears of `failure`. No-op after the end."""
+        if not self.ended and not self.has_left and self.own_end is None:
+            self._producer.cut(self, failure)
 
     async def over(self) -> None:
         """Returns when the request has ended."""
@@ -156,6 +175,7 @@ class Request:
         self.ended_at = self._clock.now()
         self.ended = True
         self.outcome = outcome
+        self.on_end(self)
         self.stir()
 
 
@@ -172,8 +192,8 @@ class Reader:
     def ready(self) -> list[Chunk]:
         """Like `receive`, but [] also when there is nothing yet."""
         request = self._request
-        ready = request.chunks[self._cursor : self._cursor + READY_MAX]
-        if not ready and self._cursor == len(request.chunks) and request.outcome is not None:
+        ready = [] if request.is_cut else request.chunks[self._cursor : self._cursor + READY_MAX]
+        if not ready and request.outcome is not None and (request.is_cut or self._cursor == len(request.chunks)):
             if isinstance(request.outcome, LLMuxError):
                 raise request.outcome.with_traceback(None)
             ready = [request.outcome]
@@ -184,13 +204,17 @@ class Reader:
     async def receive(self) -> list[Chunk]:
         """See `Request.receive`."""
         while True:
-            if len(self._request.chunks) - self._cursor >= READY_MAX:
+            if len(self._request.chunks) - self._cursor >= READY_MAX and not self._request.is_cut:
                 await trio.lowlevel.checkpoint()  # a long backlog keeps nobody else from running
             if ready := self.ready():
                 return ready
             if self._request.ended:
                 return []
             await self._request.news()
+
+
+def _nothing(request: Request) -> None:
+    """Nobody wants to know."""
 
 
 def event_of(request: Request, fact: Event, clock: Clock) -> NewEvent:

@@ -49,7 +49,7 @@ class Held:
         """How many bytes the answer has grown by since it was last weighed."""
         fresh = self.request.chunks[self._weighed :]
         self._weighed += len(fresh)
-        grown = sum(CHUNK_BYTES + _bytes(chunk) for chunk in fresh)
+        grown = sum(map(weight_of, fresh))
         self.bytes += grown
         return grown
 
@@ -202,9 +202,10 @@ class Resumables:
             held.request.leave()
 
 
-def _bytes(chunk: Chunk) -> int:
+def weight_of(chunk: Chunk) -> int:
+    """Roughly what a chunk costs in memory, in bytes."""
     if isinstance(chunk, Finish):
-        return 0
+        return CHUNK_BYTES
     if isinstance(chunk, Vectors):
-        return sum(map(len, chunk.values))
-    return len(chunk.arguments if isinstance(chunk, ToolCallDelta) else chunk.text)
+        return CHUNK_BYTES + sum(map(len, chunk.values))
+    return CHUNK_BYTES + len(chunk.arguments if isinstance(chunk, ToolCallDelta) else chunk.text)

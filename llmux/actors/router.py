@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from llmux.actors.allowance import EVERYTHING, Allowance
 from llmux.actors.facts import Facts
 from llmux.actors.facts.providers import account_key
 from llmux.actors.facts.quotas import ACCOUNT_WIDE, lasts, quota_key, rest_of
 from llmux.actors.messages import Wish
 from llmux.config import SMART, ProviderSettings, Settings
-from llmux.failures import CANNOT_EMBED, ClientFailure, Excluded, ModelUnknown
+from llmux.failures import CANNOT_EMBED, NOT_ALLOWED, ClientFailure, Excluded, ModelNotAllowed, ModelUnknown
 
 DRAW_BELOW = 1 << 53
 """draws are integers below this, which every JSON reader keeps exactly"""
@@ -51,6 +52,8 @@ class World(msgspec.Struct, frozen=True):
     accepts: Callable[[str, str], bool]
     """(provider, model) -> whether the adapter takes a model that is not listed"""
     now: int
+    allowed: Allowance = EVERYTHING
+    """what the key that asks may ask for"""
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -66,13 +69,22 @@ class Routing(msgspec.Struct, frozen=True):
     draw: int
     spares: int = 0
 
+    @property
+    def forbidden(self) -> tuple[tuple[str, str], ...]:
+        """The (provider, model) pairs that were left out because the key may not ask for them."""
+        return tuple((each.provider, each.model) for each in self.excluded if each.reason == NOT_ALLOWED)
+
 
 def route(wish: Wish, world: World, draw: int) -> Routing:
-    """The routes for `wish`. Raises ModelUnknown, ProviderUnknown or ClientFailure when it asks for what is not there."""
+    """The routes for `wish`. Raises ModelUnknown, ProviderUnknown or ClientFailure when it asks for what is not there, and
+    ModelNotAllowed when its key may have none of what it asks for.
+    """
     wanted, pinned = _wanted(wish, world)
     others = _others(wanted, world) if wish.fallback and wish.prompt.embedding is None else []
     reasons = [(entry, _unable(entry, wish, world) or exclusion_of(entry, world)) for entry in (*wanted, *others)]
     excluded = tuple(reason for _, reason in reasons if reason is not None)
+    if excluded and len(excluded) == len(reasons) and all(each.reason == NOT_ALLOWED for each in excluded):
+        raise ModelNotAllowed(wish.model, wish.provider, world.allowed.written)
     fit = [
         _least_used_first([entry for entry, reason in part if reason is None], world)
         for part in (reasons[: len(wanted)], reasons[len(wanted) :])
@@ -183,18 +195,23 @@ def offers(name: str, model: str, world: World) -> bool:
 
 def known_models(world: World, only: str = "") -> tuple[str, ...]:
     """What can be asked for by name: of `only` one provider its models; of all, what chooses among them and aliases too."""
-    names: dict[str, None] = {} if only else dict.fromkeys(("auto", *world.settings.aliases))
+    names: dict[str, None] = {}
     for name, provider in world.settings.providers.items():
         if provider.enabled and (not only or name == only):
-            names.update(dict.fromkeys((provider.default_model, *provider.models)))
+            own = [provider.default_model, *provider.models]
             for account in provider.accounts:
                 standing = world.standings.get(account_key(name, account.name))
-                names.update(dict.fromkeys(standing.models if standing is not None else ()))
-    return tuple(filter(None, names))
+                own += standing.models if standing is not None else ()
+            names.update(dict.fromkeys(model for model in own if model and world.allowed.covers(name, model)))
+    if only or world.allowed.written:  # a key that may not have everything is told what it may have
+        return tuple(names)
+    return tuple(dict.fromkeys(("auto", *world.settings.aliases, *names)))
 
 
 def _unable(entry: Route, wish: Wish, world: World) -> Excluded | None:
     """Why this route can never answer such a wish, or None when it can."""
+    if not world.allowed.covers(entry.provider, entry.model):
+        return Excluded(entry.provider, entry.account, entry.model, NOT_ALLOWED, "This key may not ask for it.")
     if wish.prompt.embedding is None or world.settings.providers[entry.provider].embeds:
         return None
     sentence = "It makes no embeddings; ask for a model of Ollama."

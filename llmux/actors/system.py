@@ -11,7 +11,7 @@ from llmux import __version__, events
 from llmux.actors.archiver import Archiver, nightly
 from llmux.actors.budget import Budget
 from llmux.actors.cache import Cache
-from llmux.actors.catalogue import named
+from llmux.actors.catalogue import NOBODY, named
 from llmux.actors.content import ContentKeeper, require_retention
 from llmux.actors.crew import Crew
 from llmux.actors.deep_check import DeepCheck
@@ -21,16 +21,20 @@ from llmux.actors.facts.providers import account_key
 from llmux.actors.fingerprints import Fingerprints
 from llmux.actors.health import Health, health_of, workers_by_state
 from llmux.actors.history import History
+from llmux.actors.idempotency import IdempotencyKeys
 from llmux.actors.journal import Journal
 from llmux.actors.kept_responses import KeptResponses
 from llmux.actors.key_registry import KeyRegistry, KeyRing
 from llmux.actors.ladder import Ladder
-from llmux.actors.messages import Wish
+from llmux.actors.limiter import Limiter
+from llmux.actors.messages import Principal, Wish
 from llmux.actors.provider import Provider
 from llmux.actors.quota_tracker import QuotaTracker
 from llmux.actors.request import Request
 from llmux.actors.resumables import Resumables
+from llmux.actors.revocation import Revocation
 from llmux.actors.router import Standing, World
+from llmux.actors.shared_answers import SharedAnswers
 from llmux.actors.snapshots import STREAM, take
 from llmux.actors.snapshotting import Snapshots
 from llmux.actors.supervisor import Supervisor
@@ -70,6 +74,7 @@ class System:
         metrics: Metrics,
         fingerprints: Fingerprints,
         environ: Mapping[str, str],
+        shared: SharedAnswers | None = None,
     ):
         self.settings = settings
         self.clock = clock
@@ -81,11 +86,13 @@ class System:
         self.supervisor = Supervisor(journal, clock, settings.limits)
         self.key_registry = KeyRegistry(journal, settings, clock)
         self.tracker = QuotaTracker(journal, settings, clock)
-        self.cache = Cache(journal, settings, clock)
+        self.cache = Cache(journal, settings, clock, shared)
         self.responses = KeptResponses(settings.limits, clock)
         require_retention(settings, self.facts.keys)
         self.content = ContentKeeper(journal, settings, clock, metrics)
         journal.watch(self.content.observe)
+        self.limiter = Limiter(journal, settings, clock)
+        self.revocation = Revocation(journal, settings, clock)
         self.witness = WitnessKeeper(journal, settings.witness)
         self.budget = Budget(journal, settings.log_bytes_max)
         self.archiver = Archiver(journal, settings, clock)
@@ -97,7 +104,10 @@ class System:
             name: self._provider(name, dict(environ)) for name, each in settings.providers.items() if each.enabled
         }
         crew = partial(Crew, settings, clock, journal, self.tracker, self.cache, self.providers)
-        self.dispatch = Dispatch(crew, self.world, fingerprints, self.content)
+        self.idempotency = IdempotencyKeys(journal, self.cache, fingerprints, settings.limits, clock)
+        self.dispatch = Dispatch(
+            crew, self.world, fingerprints, self.content, self.limiter, self.revocation, self.idempotency
+        )
         self.resumables = Resumables(settings.limits)
         self.deep_check = DeepCheck(self.request, self.providers, settings.limits, clock)
         self._began = clock.monotonic()
@@ -127,7 +137,7 @@ class System:
     @property
     def keys(self) -> KeyRing:
         """Tells whose credential one is."""
-        return KeyRing(self.facts.keys, self.settings)
+        return KeyRing(self.facts.keys, self.settings, self.clock.now())
 
     @property
     def active_requests(self) -> int:
@@ -141,8 +151,9 @@ class System:
         """How everything is, for people and probes."""
         return health_of(self)
 
-    def models(self) -> tuple[ModelEntry, ...]:
-        """Every model that can be asked for by name, the configured ones first."""
+    def models(self, principal: Principal = NOBODY) -> tuple[ModelEntry, ...]:
+        """Every model that this principal can ask for by name, the configured ones first."""
+        allowed = self.limiter.allowance(principal)
         entries: dict[tuple[str, str], ModelEntry] = {}
         for name, provider in self.settings.providers.items():
             if not provider.enabled:
@@ -151,7 +162,7 @@ class System:
             actor = self.providers[name]
             listed = {each.name: each for acc in provider.accounts for each in actor.readiness(acc.name).listed}
             for model in (provider.default_model, *provider.models, *names):
-                if model:
+                if model and allowed.covers(name, model):
                     said = listed.get(model) or listed.get(f"{model}:latest")
                     entry = ModelEntry(model, name, model == provider.default_model, provider.weight, said)
                     entries.setdefault((name, model), entry)
@@ -187,23 +198,32 @@ class System:
     def request(self, wish: Wish) -> Request:
         """Takes a wish on: answers it from the cache, joins an equal one under way, or starts a flight.
 
-        Raises ClientFailure (ModelUnknown, ProviderUnknown), NoRoute, Overloaded, StoreFull or ShuttingDown. Returns at
-        once; what goes wrong later is raised by the request.
+        Raises ClientFailure (ModelUnknown, ModelNotAllowed, ProviderUnknown, KeyClosed, LimitReached, AnswerUnavailable), NoRoute,
+        Overloaded, StoreFull or ShuttingDown. Returns at once; what goes wrong later is raised by the request.
         """
         if self.closing or not self.dispatch.open:
             raise ShuttingDown("The gateway is stopping.")
+        self.revocation.check(wish.principal)
         self.budget.check()
         return self.dispatch.take(wish)
 
-    def world(self) -> World:
-        """All that routing looks at, as of now."""
+    def world(self, principal: Principal = NOBODY) -> World:
+        """All that routing looks at, as of now, for a wish of this principal."""
         standings = {
             account_key(name, account.name): self.standing(name, account.name)
             for name, provider in self.settings.providers.items()
             if provider.enabled
             for account in provider.accounts
         }
-        return World(self.settings, self.facts, standings, self.tracker.probing, self._accepts, self.clock.now())
+        return World(
+            self.settings,
+            self.facts,
+            standings,
+            self.tracker.probing,
+            self._accepts,
+            self.clock.now(),
+            self.limiter.allowance(principal),
+        )
 
     def _accepts(self, provider: str, model: str) -> bool:
         return self.providers[provider].accepts(model)
@@ -227,9 +247,13 @@ class System:
         ]
         await self.journal.append(NewEvent("gateway", started, self.clock.new_id()), *abandoned)
         await ladder.start(self.upkeep.run)
+        if self.cache.shared is not None:
+            await ladder.start(self.cache.shared.run)
         for actor in (self.content, self.key_registry, self.tracker, self.cache, self.archiver):
             await ladder.start(self.supervisor.watch, actor)
+        await ladder.start(self.revocation.run)
         await ladder.start(self._run_providers)
+        await ladder.start(self.idempotency.run)
         await ladder.start(self.dispatch.run)
         await ladder.start(self.resumables.run)
         await ladder.start(self.deep_check.run)

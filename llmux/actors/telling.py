@@ -15,9 +15,18 @@ _WHY = {
     "logged_out": "it was not logged in",
     "ineligible": "its account may not use it",
     "cannot_embed": "it makes no embeddings",
+    "not_allowed": "the key may not ask for it",
     "not_installed": "its program was not installed",
     "half_open": "its rest was over and another request was trying it",
     "crashed": "its actor had crashed too often",
+}
+
+
+_CANCELLED = {
+    "client": "The client left",
+    "key_revoked": "Its key was revoked",
+    "key_rotated": "Its key got another secret",
+    "key_expired": "Its key expired",
 }
 
 
@@ -96,7 +105,7 @@ def _ended(story: "Story") -> str:
         case "failed":
             return f"It failed after {story.duration_ms} ms with {story.code}, for which the {story.blame} is to blame."
         case "cancelled":
-            who = "The client left" if story.cancelled_by == "client" else "The gateway stopped"
+            who = _CANCELLED.get(story.cancelled_by or "", "The gateway stopped")
             return f"{who} after {story.duration_ms} ms, before there was a whole answer."
         case "abandoned":
             return f"The gateway died while it was open; the next start closed it at {story.ended_at}."

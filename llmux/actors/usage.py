@@ -3,10 +3,12 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from operator import add, attrgetter
 from typing import Any
 
 import msgspec
 
+from llmux.actors.estimates import Estimate, Prices, estimate
 from llmux.actors.facts import Facts
 from llmux.actors.facts.usage import DAY_MS, Spent
 from llmux.failures import ClientFailure, printable
@@ -28,38 +30,68 @@ class UsageRow(msgspec.Struct, frozen=True):
     `group` maps each dimension that was asked for to a name. None stands for what there is not: the route of a request whose
     end names none, the user and project of a principal that is no key ("local", "api-key", "admin", "gateway"). Such
     principals have rows of their own, and `principal` says which one it is; else it is "".
-    `figures` maps each of FIGURES to a number.
+    `figures` maps each of FIGURES to a number; `estimate` is what the tokens would have cost at the vendors' APIs, where
+    prices were given.
     """
 
     group: dict[str, str | None]
     principal: str
     figures: dict[str, int]
+    estimate: Estimate = Estimate(None)
 
 
 def rows(
-    facts: Facts, *, by: Sequence[str] = (), first_day: int | None = None, last_day: int | None = None
+    facts: Facts,
+    *,
+    by: Sequence[str] = (),
+    first_day: int | None = None,
+    last_day: int | None = None,
+    only: str | None = None,
+    prices: Prices | None = None,
 ) -> list[UsageRow]:
     """What was spent from `first_day` to `last_day` (both included, counted from 1970-01-01 UTC), one row per group.
 
     `by` holds some of DIMENSIONS; without any there is one row, of everything. Rows are sorted by their groups in that order,
-    what has no name last (those by their principals). Raises ValueError for an unknown dimension.
+    what has no name last (those by their principals). `only` is the one principal that counts, where it is given.
+    Raises ValueError for an unknown dimension.
     """
     for name in by:
         if name not in DIMENSIONS:
             raise ValueError(f"usage is not known by {name}")
-    found: dict[tuple[Any, ...], UsageRow] = {}
+    sums: dict[tuple[Any, ...], tuple[UsageRow, dict[tuple[str, str], tuple[int, ...]]]] = {}
     for spent in facts.usage.values():
         if (first_day is not None and spent.day < first_day) or (last_day is not None and spent.day > last_day):
+            continue
+        if only is not None and spent.principal != only:
             continue
         group = {name: _name(facts, spent, name) for name in by}
         keyless = spent.principal not in facts.keys and any(name in ("user", "project") for name in by)
         principal = spent.principal if keyless else ""
-        row = found.setdefault((*group.values(), principal), UsageRow(group, principal, dict.fromkeys(FIGURES, 0)))
-        for figure in FIGURES:
-            row.figures[figure] += getattr(spent, figure)
-    if not by and not found:
-        return [UsageRow({}, "", dict.fromkeys(FIGURES, 0))]
-    return sorted(found.values(), key=_order)
+        place = (*group.values(), principal)
+        if place not in sums:
+            sums[place] = UsageRow(group, principal, {}), {}
+        by_model, model = sums[place][1], (spent.provider, spent.model)
+        figures = _figures(spent)
+        by_model[model] = tuple(map(add, by_model[model], figures)) if model in by_model else figures
+    if not by and not sums:
+        sums[()] = UsageRow({}, "", {}), {}
+    return sorted((_summed(row, by_model, prices) for row, by_model in sums.values()), key=_order)
+
+
+_figures = attrgetter(*FIGURES)
+
+
+def _summed(row: UsageRow, by_model: dict[tuple[str, str], tuple[int, ...]], prices: Prices | None) -> UsageRow:
+    """The row with its figures, and with the estimate for the sum of each model: so there are few of these to make."""
+    figures = dict(zip(FIGURES, map(sum, zip((0,) * len(FIGURES), *by_model.values(), strict=True)), strict=True))
+    estimated = row.estimate
+    if prices is not None:
+        of_models = (
+            estimate(provider, model, dict(zip(FIGURES, counted, strict=True)), prices)
+            for (provider, model), counted in by_model.items()
+        )
+        estimated = sum(of_models, Estimate())
+    return UsageRow(row.group, row.principal, figures, estimated)
 
 
 def total(rows: Sequence[UsageRow]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The requests that wait for one flight: who joins it, who leaves it, and until when it goes on for them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import trio
 
@@ -9,7 +10,7 @@ from llmux.actors.landing import Landing, out_of_time
 from llmux.actors.logbook import Logbook
 from llmux.actors.request import Request
 from llmux.events import RequestAccepted, RequestJoined
-from llmux.failures import LLMuxError
+from llmux.failures import LLMuxError, OutcomeUnknown
 
 
 class Waiters:
@@ -55,10 +56,14 @@ class Waiters:
 
     async def join(self, request: Request, accepted: RequestAccepted, flight: str) -> None:
         """A request that holds the flight shares it. Returns when it is among the waiters, or has its terminal fact."""
-        opening = (accepted, RequestJoined(flight=flight))
+        opening = [self._log.of_request(request, fact) for fact in (accepted, RequestJoined(flight=flight))]
         try:
             with trio.CancelScope(shield=True):
-                await self._crew.journal.append(*(self._log.of_request(request, fact) for fact in opening))
+                await self._crew.journal.append(*opening)
+        except OutcomeUnknown as failure:  # it may have begun, so it needs an end
+            request.own_end = failure
+            with suppress(LLMuxError):
+                await self._crew.journal.append_end(*opening)
         except LLMuxError as failure:
             self._release(1)
             request.end(failure)
@@ -78,6 +83,26 @@ class Waiters:
                 self._crew.spawn(self._end_one, request)
             self._release(1)
 
+    def cut(self, request: Request, failure: LLMuxError) -> None:
+        """A waiter's answer ends here. Others go on; the last one takes the flight with it. Whose end is being written, is let be."""
+        if self._landing.begun:
+            return
+        request.own_end, request.is_cut = failure, True
+        request.stir()
+        if request in self._waiting and self._interested > 1:
+            self._crew.spawn(self._end_apart, request)
+        elif request in self._waiting:
+            self._release(1)  # and it ends with the flight; whoever is about to join ends in `join`
+
+    async def _end_apart(self, request: Request) -> None:
+        """Ends one of several waiters, once the log knows that it has begun."""
+        if request is self._log.owner:
+            await self._log.settled.wait()
+        if request in self._waiting and not self._landing.begun:
+            self._waiting.remove(request)
+            await self._end_one(request)
+            self._release(1)
+
     def stir(self) -> None:
         """There is news for everybody."""
         for request in self._waiting:
@@ -92,7 +117,7 @@ class Waiters:
         """Ends a request that shares the flight at its own deadline; the others go on."""
         with trio.move_on_at(request.deadline):
             await request.over()
-        if request.ended or request.has_left or self._landing.begun:
+        if request.ended or request.has_left or request.is_cut or self._landing.begun:
             return
         request.own_end = out_of_time()
         if request in self._waiting:

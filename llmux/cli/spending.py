@@ -5,14 +5,17 @@ from functools import partial
 import click
 import msgspec
 
-from llmux.actors.usage import DIMENSIONS, day_of, day_text, rows, total
+from llmux.actors.estimates import Prices
+from llmux.actors.usage import DIMENSIONS, day_of
+from llmux.actors.usage_report import Question, dimensions_of, found_rows, report, sum_of
 from llmux.cli.command import Command, print_json, read_log
 from llmux.cli.replaying import facts_at
-from llmux.cli.spent import usage_table
+from llmux.cli.spent import ESTIMATE, left_out, usage_table
 from llmux.cli.tables import wide_console
 from llmux.clock import SystemClock
+from llmux.config import from_environment
 from llmux.eventstore import Reader
-from llmux.failures import ClientFailure, printable
+from llmux.failures import ClientFailure
 
 
 class _Day(click.ParamType[int]):
@@ -35,11 +38,10 @@ class _Dimensions(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        names = tuple(value.split(",")) if isinstance(value, str) else value
-        for name in names:
-            if name not in DIMENSIONS:
-                self.fail(f"usage is not known by '{printable(name, 40)}', but by {', '.join(DIMENSIONS)}", param, ctx)
-        return names
+        try:
+            return dimensions_of(value) if isinstance(value, str) else value
+        except ClientFailure as failure:
+            self.fail(str(failure).removeprefix("by: "), param, ctx)
 
 
 @click.command(cls=Command)
@@ -57,38 +59,24 @@ def usage(
     moment: str | None,
     as_json: bool,
 ) -> None:
-    """Print what was spent: requests and tokens, by provider unless --by says otherwise."""
+    """Print what was spent: requests, tokens and what these would have cost (an estimate), by provider unless --by says otherwise."""
     if first_day is not None and last_day is not None and first_day > last_day:
         raise click.UsageError("--from is later than --to.")
     dimensions = tuple(dict.fromkeys(name for names in by for name in names)) or ("provider",)
-    read_log(
-        partial(_print_usage, by=dimensions, first_day=first_day, last_day=last_day, moment=moment, as_json=as_json)
-    )
+    question, prices = Question(dimensions, first_day, last_day), Prices(from_environment())
+    read_log(partial(_print_usage, question=question, prices=prices, moment=moment, as_json=as_json))
 
 
 async def _print_usage(
-    reader: Reader,
-    *,
-    by: tuple[str, ...],
-    first_day: int | None,
-    last_day: int | None,
-    moment: str | None,
-    as_json: bool,
+    reader: Reader, *, question: Question, prices: Prices, moment: str | None, as_json: bool
 ) -> None:
     facts = await facts_at(reader, moment, "--at")
-    found = rows(facts, by=by, first_day=first_day, last_day=last_day)
     if as_json:
-        days = {name: None if day is None else day_text(day) for name, day in (("from", first_day), ("to", last_day))}
-        print_json(
-            {
-                "position": facts.position,
-                **days,
-                "by": by,
-                "rows": [msgspec.to_builtins(row) for row in found],
-                "total": total(found),
-            }
-        )
-    elif found:
-        wide_console().print(usage_table(found, by))
+        print_json(msgspec.to_builtins(report(facts, question, prices)))
+    elif found := found_rows(facts, question, prices):
+        wide_console().print(usage_table(found, question.by))
+        whole = sum_of(found)
+        if whole.prices_date is not None:
+            click.echo(f"\n{ESTIMATE} Prices of {whole.prices_date} or later.{left_out(whole)}")
     else:
         click.echo("Nothing was spent in that time.")

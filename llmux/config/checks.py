@@ -2,9 +2,11 @@
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 import msgspec
 
+from llmux.config.credentials import check_credential
 from llmux.config.settings import KINDS, MODEL_NAME, NAME, SMART, ProviderSettings, Settings
 from llmux.config.tables import quoted
 from llmux.failures import ConfigurationWrong, ProviderUnknown
@@ -86,11 +88,6 @@ def loopback(host: str) -> bool:
         return False
 
 
-_SAMPLES = frozenset(
-    {"your-admin-secret", "sk-default-key", "sk-your-api-key", "changeme", "secret", "admin", "password"}
-)
-
-
 def check(settings: Settings) -> None:
     """Checks everything else. Raises ConfigurationWrong."""
     if not 0 <= settings.port <= 65535:
@@ -108,16 +105,18 @@ def check(settings: Settings) -> None:
     except ProviderUnknown as error:
         raise ConfigurationWrong(f"DEFAULT_PROVIDER: {error}") from None
     for name, key in (("API_KEY", settings.api_key), ("ADMIN_KEY", settings.admin_key)):
-        if key and (key.lower() in _SAMPLES or len(key) < 16):
-            raise ConfigurationWrong(
-                f"{name} is a sample or too short to be a secret; write at least 16 characters, such as the output of: openssl rand -hex 32"
-            )
+        if key:
+            check_credential(name, key)
     if settings.api_key and settings.api_key == settings.admin_key:
         raise ConfigurationWrong("API_KEY and ADMIN_KEY are the same; a user's key must not open the admin routes.")
     if {settings.api_key, settings.admin_key, settings.secret} & set(settings.chain_keys):
         raise ConfigurationWrong(
             "The chain key is also API_KEY, ADMIN_KEY or LLMUX_SECRET; the log needs a key of its own, such as the output "
             "of: openssl rand -hex 32"
+        )
+    if settings.key_revoke_streams not in ("cut", "finish"):
+        raise ConfigurationWrong(
+            f"KEY_REVOKE_STREAMS ([server] key_revoke_streams) is {quoted(settings.key_revoke_streams)}; write cut or finish."
         )
     if not loopback(settings.host) and not settings.api_key_required and not settings.allow_unauthenticated:
         raise ConfigurationWrong(
@@ -129,6 +128,8 @@ def check(settings: Settings) -> None:
             "API_KEY_REQUIRED is true, but there is no key. Set API_KEY to a key for everybody, or ADMIN_KEY to make keys "
             "with (POST /admin/api-keys), or both."
         )
+    if settings.redis_url:
+        _check_redis(settings)
     days = settings.archive_after_days
     if days is not None and not 1 <= days <= DAYS_MAX:
         raise ConfigurationWrong(
@@ -149,3 +150,32 @@ def check(settings: Settings) -> None:
     for alias, target in settings.aliases.items():
         if alias in SMART or not MODEL_NAME.fullmatch(target):
             raise ConfigurationWrong(f"[models.aliases]: {quoted(alias)} cannot stand for {quoted(target)}.")
+
+
+def _check_redis(settings: Settings) -> None:
+    """Checks what belongs to REDIS_URL. The sentences never repeat it: it may hold a password."""
+    try:
+        parts = urlsplit(settings.redis_url)
+        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, usable = urlsplit(""), False
+    if not usable or parts.query or parts.fragment or not re.fullmatch(r"/?[0-9]{0,3}", parts.path):
+        raise ConfigurationWrong(
+            "REDIS_URL is no address of a Redis or Valkey server; write something like redis://127.0.0.1:6379/0, or rediss:// "
+            "for TLS."
+        )
+    if not settings.secret:
+        raise ConfigurationWrong(
+            "REDIS_URL is set, but not LLMUX_SECRET: gateways find each other's answers, and know them from forged ones, by a "
+            "secret that they share. Set LLMUX_SECRET to the same value for all of them, such as the output of: openssl rand -hex 32"
+        )
+    if len(settings.secret) < 16:
+        raise ConfigurationWrong(
+            "LLMUX_SECRET is too short to seal what lies in Redis; write at least 16 characters, such as the output of: "
+            "openssl rand -hex 32"
+        )
+    if not NAME.fullmatch(settings.redis_namespace):
+        raise ConfigurationWrong(
+            "REDIS_URL is set, and REDIS_NAMESPACE has to say whose answers these are: write a name (a-z, 0-9, '-'), the same "
+            "for all gateways that share them."
+        )

@@ -12,6 +12,7 @@ import msgspec
 
 from llmux.config.chain_keys import chain_keys
 from llmux.config.checks import HOST, check, check_provider
+from llmux.config.prices import own_prices
 from llmux.config.settings import KINDS, NAME, Limits, ProviderSettings, Settings
 from llmux.config.tables import quoted, refuse_unknown, struct_of, subtable, value_of
 from llmux.failures import ConfigurationWrong
@@ -96,10 +97,24 @@ def _file_text(environ: Mapping[str, str]) -> tuple[str, str]:
         raise ConfigurationWrong(f"The configuration file {path} cannot be read: {error}.") from None
 
 
-_SERVER_KEYS = ("host", "port", "default_provider", "request_timeout_ms", "allowed_hosts", "shutdown_grace_ms")
+_SERVER_KEYS = (
+    "host",
+    "port",
+    "default_provider",
+    "request_timeout_ms",
+    "allowed_hosts",
+    "shutdown_grace_ms",
+    "key_revoke_streams",
+)
 _GROUPS: dict[str, dict[str, str]] = {
     "server": {key: key for key in _SERVER_KEYS},
-    "cache": {"ttl_ms": "cache_ttl_ms", "entries_max": "cache_entries_max", "bytes_max": "cache_bytes_max"},
+    "cache": {
+        "ttl_ms": "cache_ttl_ms",
+        "entries_max": "cache_entries_max",
+        "bytes_max": "cache_bytes_max",
+        "shared": "cache_shared",
+        "redis_namespace": "redis_namespace",
+    },
     "log": {
         "bytes_max": "log_bytes_max",
         "chain_key_file": "chain_key_file",
@@ -109,7 +124,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     "content": {"record": "record_content", "retention_days": "content_retention_days"},
 }
 """Table of the file -> its keys, and the fields of Settings that they are."""
-_FILE_KEYS = ("providers", "models", "limits", *_GROUPS)
+_FILE_KEYS = ("providers", "models", "limits", "prices", *_GROUPS)
 
 
 def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -123,6 +138,7 @@ def _from_file(table: Mapping[str, Any], source: str) -> dict[str, Any]:
         for key, value in group.items():
             values[fields[key]] = value_of(value, types[fields[key]], f"{where}: {key}")
     values["limits"] = struct_of(subtable(table, "limits", source), Limits, f"{source}, [limits]")
+    values["prices"] = own_prices(subtable(table, "prices", source), f"{source}, [prices]")
     values["aliases"] = _aliases(subtable(table, "models", source), source)
     return values
 
@@ -164,10 +180,14 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "API_KEY_REQUIRED": ("api_key_required", _boolean),
     "API_KEY": ("api_key", _text),
     "ADMIN_KEY": ("admin_key", _text),
+    "KEY_REVOKE_STREAMS": ("key_revoke_streams", _text),
     "ALLOW_UNAUTHENTICATED": ("allow_unauthenticated", _boolean),
     "ALLOWED_HOSTS": ("allowed_hosts", _list),
     "CACHE_TTL": ("cache_ttl_ms", _number),
     "CACHE_MAX_SIZE": ("cache_entries_max", _number),
+    "CACHE_SHARED": ("cache_shared", _boolean),
+    "REDIS_URL": ("redis_url", _text),
+    "REDIS_NAMESPACE": ("redis_namespace", _text),
     "SHUTDOWN_GRACE": ("shutdown_grace_ms", _number),
     "RECORD_CONTENT": ("record_content", _boolean),
     "CONTENT_RETENTION_DAYS": ("content_retention_days", _number),

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from llmux.config.prices import PriceList
 from llmux.failures import ProviderUnknown
 
 KINDS = ("claude", "gemini", "codex", "ollama", "scripted")
@@ -149,6 +150,17 @@ class Limits(Struct, frozen=True):
     """responses of /v1/responses in memory that a client can continue; beyond this the oldest go"""
     kept_responses_bytes_max: int = 64 * 1024 * 1024
     kept_responses_ms_max: int = 3_600_000
+    cache_ttl_ms_max: int = 7 * 24 * 3_600_000
+    """what a request may ask for as the time for which its answer is kept"""
+    redis_wait_ms_max: int = 100
+    """for one answer of Redis, a connection to it included"""
+    redis_rest_ms: int = 1_000
+    """how long Redis is left alone after it did not answer; twice as long each time in a row"""
+    redis_rest_ms_max: int = 30_000
+    redis_connections_max: int = 8
+    redis_value_bytes_max: int = 4 * 1024 * 1024
+    """an answer that is larger is not kept in Redis"""
+    redis_clear_ms_max: int = 10_000
     archive_ms_max: int = 3_600_000
     """how long whoever asks for archiving waits for its end; it goes on without them"""
     archivings_waiting_max: int = 4
@@ -162,6 +174,15 @@ class Limits(Struct, frozen=True):
     """a client that takes no byte for this long is cut off"""
     farewell_ms_max: int = 3_000
     """how long, after `shutdown_grace_ms`, what is still under way may take to end with an error"""
+    idempotency_wait_ms_max: int = 30_000
+    """how long a request with an idempotency key goes on when its client has gone, who may ask again"""
+    idempotency_waiting_max: int = 256
+    """requests that do; beyond it, one that loses its client is cancelled at once"""
+    idempotency_answer_ms_max: int = 3_600_000
+    """how long an answer can be told again under its idempotency key"""
+    idempotency_answers_max: int = 1_000
+    idempotency_bytes_max: int = 64 * 1024 * 1024
+    """answers that can be told again, together; beyond this the oldest go"""
     resumable_wait_ms_max: int = 60_000
     """how long a resumable stream that nobody reads waits for a reader before it is let go"""
     resumable_streams_max: int = 256
@@ -179,11 +200,19 @@ class Settings(Struct, frozen=True):
     api_key_required: bool = False
     api_key: str = ""
     admin_key: str = ""
+    key_revoke_streams: str = "cut"
+    """what becomes of a key's open requests when it is revoked, rotated or expires: "cut" or "finish\""""
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[str, ...] = ()
     cache_ttl_ms: int = 3_600_000
     cache_entries_max: int = 1_000
     cache_bytes_max: int = 64 * 1024 * 1024
+    cache_shared: bool = False
+    """projects share their cached answers and the flights of equal requests"""
+    redis_url: str = ""
+    """where cached answers are instead of memory; it may hold a password, so it is never shown"""
+    redis_namespace: str = ""
+    """gateways with the same one, and the same secret, share their answers"""
     shutdown_grace_ms: int = 10_000
     record_content: bool = False
     """the text of all prompts and answers is kept, in a file outside the log; keys can ask for it one by one"""
@@ -207,6 +236,8 @@ class Settings(Struct, frozen=True):
     """name a client asks for -> model or provider/model"""
     stand_ins: Mapping[str, str] = {}
     """name of a provider that is asked for -> provider that answers in its place (the demo)"""
+    prices: PriceList = PriceList()
+    """own prices, for estimates; they count before the published ones"""
     limits: Limits = Limits()
 
     @property

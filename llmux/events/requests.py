@@ -55,7 +55,7 @@ class RequestAccepted(Event, frozen=True, kw_only=True):
     reserved_tokens: int = 0
     content: bool = False
     idempotency: str = ""
-    """an HMAC of the idempotency key that this request stands for"""
+    """an HMAC of the idempotency key that this request came with"""
     spares: int = 0
 
 
@@ -95,7 +95,9 @@ class RequestFailed(Event, frozen=True, kw_only=True):
 
 
 class RequestCancelled(Event, frozen=True, kw_only=True):
-    """The answer was no longer wanted. `by` is "client" or "gateway" (at its stop)."""
+    """The answer was no longer wanted. `by` is "client" or "gateway" (at its stop), or what became of the principal's key:
+    "key_revoked", "key_rotated" or "key_expired".
+    """
 
     by: str
     duration_ms: int

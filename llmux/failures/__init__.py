@@ -3,10 +3,19 @@
 An exception's text is a sentence for a person. It never holds a prompt, an answer, a key or a provider's raw output.
 """
 
-from llmux.failures.client import ClientFailure, ModelUnknown, ProviderUnknown
+from llmux.failures.client import (
+    AnswerUnavailable,
+    ClientFailure,
+    KeyClosed,
+    LimitReached,
+    ModelNotAllowed,
+    ModelUnknown,
+    ProviderUnknown,
+)
 from llmux.failures.error import LLMuxError, printable
 from llmux.failures.gateway import (
     CANNOT_EMBED,
+    NOT_ALLOWED,
     ActorCrashed,
     AskTimedOut,
     ConfigurationWrong,
@@ -14,6 +23,8 @@ from llmux.failures.gateway import (
     GatewayFailure,
     NoRoute,
     Overloaded,
+    RedisAway,
+    RedisRefused,
     ShuttingDown,
 )
 from llmux.failures.provider import POLICIES, Kind, Policy, ProviderFailure
@@ -35,8 +46,10 @@ from llmux.failures.store import (
 
 __all__ = [
     "CANNOT_EMBED",
+    "NOT_ALLOWED",
     "POLICIES",
     "ActorCrashed",
+    "AnswerUnavailable",
     "ArchiveMissing",
     "AskTimedOut",
     "ChainKeyWrong",
@@ -47,9 +60,12 @@ __all__ = [
     "EventMalformed",
     "Excluded",
     "GatewayFailure",
+    "KeyClosed",
     "Kind",
     "LLMuxError",
+    "LimitReached",
     "LogDamaged",
+    "ModelNotAllowed",
     "ModelUnknown",
     "NoRoute",
     "OutcomeUnknown",
@@ -57,6 +73,8 @@ __all__ = [
     "Policy",
     "ProviderFailure",
     "ProviderUnknown",
+    "RedisAway",
+    "RedisRefused",
     "SchemaUnknown",
     "ShuttingDown",
     "StoreFailure",

@@ -41,6 +41,20 @@ class ShuttingDown(GatewayFailure):
     retry_after_ms = 5000
 
 
+class RedisAway(GatewayFailure):
+    """The Redis server did not answer in time, or there is none at its address."""
+
+    code = "shared_cache_away"
+    retry_after_ms = 1000
+
+
+class RedisRefused(GatewayFailure):
+    """The Redis server answered, but refused: it is full, read-only, or holds something else under that key."""
+
+    code = "shared_cache_refused"
+    retry_after_ms = 1000
+
+
 class Excluded(msgspec.Struct, frozen=True):
     """Why a route was not taken. `until` is wall time in ms, or None when nobody knows; `sentence` says what to do."""
 
@@ -59,6 +73,8 @@ class Excluded(msgspec.Struct, frozen=True):
 
 CANNOT_EMBED = "cannot_embed"
 """why a provider is left out that makes no vectors"""
+NOT_ALLOWED = "not_allowed"
+"""why a route is left out that the key may not take"""
 
 
 class NoRoute(GatewayFailure):
@@ -71,7 +87,7 @@ class NoRoute(GatewayFailure):
 
     def __init__(self, excluded: tuple[Excluded, ...], now: int):
         self.excluded = excluded
-        reasons = {entry.reason for entry in excluded}
+        reasons = {entry.reason for entry in excluded} - {NOT_ALLOWED}
         if reasons == {CANNOT_EMBED}:  # it will not be otherwise later
             reasons = {Kind.UNSUPPORTED.value}
         reasons.discard(CANNOT_EMBED)

@@ -1,9 +1,9 @@
 """Who may come in: nothing is served unless its route was registered here together with who may call it.
 
 The order of the checks, each with its own status: host and origin (403), path and method (404, 405), stop under way (503),
-credential (401, 403), content type (415); the body's size (413) and its wait (408) follow when it is read. A refusal makes no
-event: a stranger cannot make the log grow. Whoever comes through the control socket is the admin: there, neither host, origin
-nor credential is asked for.
+credential (401, 403), content type (415), idempotency key (400); the body's size (413) and its wait (408) follow when it is
+read. A refusal makes no event: a stranger cannot make the log grow. Whoever comes through the control socket is the admin:
+there, neither host, origin nor credential is asked for.
 """
 
 import ipaddress
@@ -21,7 +21,8 @@ from werkzeug.datastructures import Headers
 from llmux.actors.messages import Principal
 from llmux.failures import ClientFailure, ShuttingDown
 from llmux.http.errors import ErrorBody
-from llmux.http.exchange import check_switches, current
+from llmux.http.exchange import check_switches, current, iso
+from llmux.http.idempotency import key_given
 from llmux.http.operations import Operation
 
 if TYPE_CHECKING:
@@ -157,8 +158,12 @@ class Door:
             if self._system.closing:
                 raise ShuttingDown("The gateway is stopping and takes no new requests.")
             exchange.principal = OWNER if exchange.owner else self._principal(access.caller)
+        elif self._system.settings.api_key_required:
+            exchange.principal = self._recognised() or exchange.principal
         if has_body(request.method, request.headers):
             check_content_type(request.headers)
+        if access.operation is not None and access.operation.generates:
+            exchange.idempotency = key_given()
 
     def _principal(self, caller: Caller) -> Principal:
         """Who is asking. With keys switched off everybody may use the gateway; administrating it takes a key all the same."""
@@ -170,12 +175,19 @@ class Door:
         credential = credential_of(request.headers)
         if not credential:
             raise ClientFailure("Missing API key. Use Authorization: Bearer <key>", status=401, code="missing_api_key")
-        principal = self._system.keys.principal_of(credential)
+        keys = self._system.keys
+        principal = keys.principal_of(credential)
         if principal is None:
-            raise ClientFailure("Invalid API key", status=401, code="invalid_api_key")
+            raise _closed(keys.expired_at(credential))
         if "use" not in principal.scopes:
             raise ClientFailure("This API key may not do that.", status=403, code="permission_denied")
         return principal
+
+    def _recognised(self) -> Principal | None:
+        """Who is asking for what is open to everybody: the owner of a key sees there what that key may ask for."""
+        credential = credential_of(request.headers)
+        principal = self._system.keys.principal_of(credential) if credential else None
+        return principal if principal is not None and "use" in principal.scopes else None
 
     def _admin(self) -> Principal:
         """The admin, whose key comes in X-Admin-Key and nowhere else. No key of a user helps, and none is needed beside it."""
@@ -192,6 +204,17 @@ class Door:
         if principal is None or "admin" not in principal.scopes:
             raise ClientFailure("Invalid admin key", status=403, code="invalid_admin_key")
         return principal
+
+
+def _closed(expired_at: int | None) -> ClientFailure:
+    """Why a credential opens nothing. That a key has expired is told to whoever has its secret, and to nobody else."""
+    if expired_at is None:
+        return ClientFailure("Invalid API key", status=401, code="invalid_api_key")
+    return ClientFailure(
+        f"This API key expired at {iso(expired_at)}. Ask whoever runs the gateway for another one.",
+        status=401,
+        code="expired_api_key",
+    )
 
 
 def credential_of(headers: Headers) -> str:

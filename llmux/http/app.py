@@ -20,17 +20,19 @@ from llmux.http import (
     openai,
     openapi,
     resuming,
+    usage,
 )
 from llmux.http.access import Door, has_body
 from llmux.http.errors import problem_of
 from llmux.http.exchange import ExchangeConnection, current, json_response
+from llmux.http.ratelimits import headers_of
 from llmux.http.streams import tried_headers
 from llmux.logs import report
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
-DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive, openapi)
+DIALECTS = (native, openai, anthropic, ollama, resuming, health, manage, admin, log, content, archive, usage, openapi)
 """Each of these modules has `register(door, system)`."""
 
 
@@ -83,9 +85,13 @@ def _told(error: Exception, door: Door, system: "System") -> Response:
 async def _sealed(response: Response) -> Response:
     """What every response has."""
     exchange = current()
+    system = exchange.system
     response.headers["x-request-id"] = exchange.id
     response.headers["request-id"] = exchange.id  # as Anthropic's clients read it
     if has_body(request.method, request.headers) and not exchange.body_read:
         response.headers["connection"] = "close"  # it ends anyway, and a client that is not told uses it again
     response.headers["x-content-type-options"] = "nosniff"
+    measures = system.limiter.measures(exchange.principal)
+    if measures:
+        response.headers.update(headers_of(measures, request.path, system.clock.now()))
     return response

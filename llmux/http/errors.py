@@ -11,10 +11,12 @@ import msgspec
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from llmux.failures import (
+    AnswerUnavailable,
     ClientFailure,
     DirectoryInUse,
     Excluded,
     Kind,
+    LimitReached,
     LLMuxError,
     LogDamaged,
     NoRoute,
@@ -116,7 +118,7 @@ def _hopeless(error: LLMuxError, retry_after_ms: int | None) -> bool:
         return error.kind not in _PASSING_REASONS
     if isinstance(error, NoRoute):
         return not any(each.reason in _PASSING_REASONS for each in error.excluded)
-    return isinstance(error, StoreFull | LogDamaged | DirectoryInUse)
+    return isinstance(error, AnswerUnavailable | LimitReached | StoreFull | LogDamaged | DirectoryInUse)
 
 
 def _of_http(error: HTTPException) -> Problem:

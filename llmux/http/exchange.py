@@ -5,6 +5,7 @@ byte, between two, or never, because the body was not even begun. So no handler 
 whatever ends it, its answer under way is left.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +51,8 @@ class Exchange:
         """the client's place in the request, where that can be read again; else the request itself is its place"""
         self.ignored: tuple[str, ...] = ()
         """the wishes that the gateway itself leaves out, as no provider could carry them out"""
+        self.idempotency = ""
+        """the key under which the request is carried out once, where it came with one"""
         self.filler = b""
         """what can be sent amid the response and means nothing; set by who streams it"""
         self._id = ""
@@ -81,10 +84,11 @@ class Exchange:
             self.refuse(ignored)
             prompt = msgspec.structs.replace(wish.prompt, strict=True)
             wish = msgspec.structs.replace(wish, prompt=prompt)
-        if fresh():
-            wish = msgspec.structs.replace(wish, use_cache=False)
+        wish = cached_as_asked(wish, self.system.settings.limits.cache_ttl_ms_max)
         if switched_on(FALLBACK):
             wish = msgspec.structs.replace(wish, fallback=True)
+        if self.idempotency:
+            wish = msgspec.structs.replace(wish, idempotency=self.system.idempotency.digest(self.idempotency))
         if wants_to_resume and wish.stream:
             self.system.resumables.make_room()
         self.request = self.system.request(wish)
@@ -135,9 +139,30 @@ def check_switches() -> None:
         switched_on(header)
 
 
-def fresh() -> bool:
-    """Whether the request wants an answer of its own (`Cache-Control: no-cache`)."""
-    return "no-cache" in request.headers.get("cache-control", "").lower()
+def cached_as_asked(wish: Wish, ttl_ms_max: int) -> Wish:
+    """The wish with what the headers say of the cache. Raises ClientFailure.
+
+    `Cache-Control: no-cache`   an answer of its own, which may serve others
+    `Cache-Control: no-store`   an answer of its own, which serves nobody else
+    `x-llmux-cache-ttl: 60`     seconds for which this answer may serve others
+    """
+    directives = {part.strip().lower() for part in request.headers.get("cache-control", "").split(",")}
+    if "no-store" in directives:
+        wish = msgspec.structs.replace(wish, use_cache=False)
+    elif "no-cache" in directives:
+        wish = msgspec.structs.replace(wish, fresh=True)
+    seconds = request.headers.get("x-llmux-cache-ttl", "").strip()
+    if seconds:
+        if not re.fullmatch(r"[0-9]{1,12}", seconds, re.ASCII):
+            raise ClientFailure("x-llmux-cache-ttl is a whole number of seconds.", param="x-llmux-cache-ttl")
+        wish = msgspec.structs.replace(wish, cache_ttl_ms=int(seconds) * 1000)
+    if wish.cache_ttl_ms is not None and not 1 <= wish.cache_ttl_ms <= ttl_ms_max:
+        param = "x-llmux-cache-ttl" if seconds else "options.cacheTtl"
+        most = f"{ttl_ms_max // 1000} s" if seconds else f"{ttl_ms_max} ms"
+        raise ClientFailure(
+            f"{param} is more than 0 and at most {most}; Cache-Control: no-store keeps nothing.", param=param
+        )
+    return wish
 
 
 class ExchangeConnection(TrioASGIHTTPConnection):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from llmux.http.exchange import FALLBACK, RESUMABLE, STRICT
+from llmux.http.idempotency import PARAMETER
 from llmux.http.operations import Operation, Parameter
 from llmux.http.streams import EventFrames
 
@@ -16,6 +17,7 @@ _ANSWERED = {
     "x-llmux-model": "With which model, percent-encoded where it is not plain ASCII",
     "x-llmux-attempts": "How many attempts it took; 0 for an answer from the cache",
     "x-llmux-cache": "hit, joined (an equal request under way) or miss",
+    "x-llmux-idempotency": "joined or replayed, where the Idempotency-Key was known",
     "x-llmux-ignored": "The wishes that were left out, where there are any",
 }
 """of a stream, only what is known when it begins"""
@@ -31,7 +33,7 @@ def wishes_of(told: Operation) -> tuple[Parameter, ...]:
     if not told.generates:
         return ()
     streams = told.frame is not None and told.media_type == EventFrames.media_type
-    return (_STRICT, _FALLBACK, *((_RESUMABLE,) if streams else ()))
+    return (_STRICT, _FALLBACK, PARAMETER, *((_RESUMABLE,) if streams else ()))
 
 
 def told_with(status: int, told: Operation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmux.actors.content import ContentStatistics
     from llmux.actors.health import CacheHealth, Health, ProviderHealth
     from llmux.actors.provider import Provider
+    from llmux.actors.shared_answers import SharedStatistics
     from llmux.actors.system import System
 
 
@@ -41,12 +42,28 @@ class ProviderBody(msgspec.Struct, frozen=True):
     queued: int
 
 
+class RedisBody(msgspec.Struct, frozen=True, rename="camel"):
+    """How Redis has done since the start. `skipped` looks and keepings were left out while it rested; `away`: it did not answer."""
+
+    reachable: bool
+    hits: int
+    misses: int
+    kept: int
+    skipped: int
+    away: int
+    refused: int
+    undecodable: int
+    too_large: int
+
+
 class CacheBody(msgspec.Struct, frozen=True):
     """The cache; `hitRate` is such as "14.29%", or "N/A" before the first look."""
 
     size: int
     maxSize: int
     hitRate: str
+    store: Literal["memory", "redis"]
+    redis: RedisBody | UnsetType = UNSET
 
 
 class LogBody(msgspec.Struct, frozen=True):
@@ -121,7 +138,9 @@ def health_body(system: "System", health: "Health", checks: dict[str, DeepCheckB
         timestamp=iso(system.clock.now()),
         uptime=health.uptime_ms / 1000,
         providers={name: _provider_body(each, system.providers[name]) for name, each in health.providers.items()},
-        cache=CacheBody(health.cache.size, health.cache.max_size, hit_rate(health.cache)),
+        cache=CacheBody(
+            health.cache.size, health.cache.max_size, hit_rate(health.cache), *store_of(health.cache.redis)
+        ),
         log=LogBody(health.log.bytes, health.log.bytes_max, health.log.state),
         activeRequests=health.active_requests,
         availableProviders=[name for name, each in health.providers.items() if each.available],
@@ -161,6 +180,11 @@ def _provider_body(health: "ProviderHealth", provider: "Provider") -> ProviderBo
         running=sum(each.running for each in slots),
         queued=sum(each.queued for each in slots),
     )
+
+
+def store_of(redis: "SharedStatistics | None") -> tuple[Literal["memory", "redis"], "RedisBody | UnsetType"]:
+    """Where cached answers are, and how Redis has done since the start."""
+    return ("memory", UNSET) if redis is None else ("redis", RedisBody(**msgspec.structs.asdict(redis)))
 
 
 def hit_rate(cache: "CacheHealth") -> str:

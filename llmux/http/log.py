@@ -24,13 +24,12 @@ from llmux.http.exchange import current, json_response
 from llmux.http.feed import LogFrames, feed_response
 from llmux.http.native import error_body
 from llmux.http.operations import Operation, Parameter
+from llmux.http.query import known, text
 
 if TYPE_CHECKING:
     from llmux.actors.system import System
 
 EVENTS_DEFAULT = 100
-VALUES_MAX = 50
-VALUE_CHARS_MAX = 200
 POSITION_DIGITS_MAX = 18
 _FILTERS = frozenset({"stream", "type", "principal", "request", "from"})
 _PAGED = frozenset({"after", "until", "to", "limit", "order"})
@@ -52,13 +51,13 @@ def register(door: Door, system: "System") -> None:
     history, frames = system.history, LogFrames()
 
     async def head() -> Response:
-        _known(frozenset())
+        known(frozenset())
         return json_response(await history.head(), headers=_NO_STORE)
 
     async def events() -> Response:
         if request.accept_mimetypes.best_match(("application/json", "text/event-stream")) == "text/event-stream":
             return await follow()
-        _known(_FILTERS | _PAGED)
+        known(_FILTERS | _PAGED, several=_SEVERAL)
         newest_first = _one_of("order", ("asc", "desc")) == "desc"
         limit = _number("limit", EVENTS_DEFAULT, least=1, most=PAGE_EVENTS_MAX)
         until = _number("until") if "until" in request.args else None
@@ -68,18 +67,18 @@ def register(door: Door, system: "System") -> None:
         return json_response(Events(told, page.next, page.head, page.archived_through), headers=_NO_STORE)
 
     async def follow() -> Response:
-        _known(_FILTERS | {"after"}, live=True)
+        known(_FILTERS | {"after"}, several=_SEVERAL, what="A live feed, which has no end and one order,")
         seen = request.headers.get("last-event-id", "").strip()
         after = _position(seen, "Last-Event-ID") if seen else _number("after")
         return feed_response(current(), history.follow(await _wanted(system), after=after), frames)
 
     async def story(id: str) -> Response:
-        _known(frozenset())
+        known(frozenset())
         return json_response(await history.story(id), headers=_NO_STORE)
 
     async def state() -> Response:
-        _known(frozenset({"at", "actor"}))
-        return json_response(await history.state(_text("at"), _text("actor")), headers=_NO_STORE)
+        known(frozenset({"at", "actor"}))
+        return json_response(await history.state(text("at"), text("actor")), headers=_NO_STORE)
 
     door.route("GET", "/admin/log/head", head, Caller.ADMIN, error_body, HEAD)
     door.route("GET", "/admin/events", events, Caller.ADMIN, error_body, EVENTS)
@@ -125,61 +124,40 @@ STATE = Operation(
 # --- what the query says --------------------------------------------------------------------------------------------
 
 
-def _known(names: frozenset[str], *, live: bool = False) -> None:
-    """Raises ClientFailure for a name that is not among `names`, or that is given more often than it can be."""
-    for name, values in request.args.lists():
-        if name not in names:
-            shown, known = printable(name, 40), ", ".join(sorted(names)) or "nothing"
-            what = "A live feed, which has no end and one order," if live else "This path"
-            raise ClientFailure(f"{what} does not know '{shown}' in its query. It takes: {known}.", param=shown)
-        most = VALUES_MAX if name in _SEVERAL else 1
-        if len(values) > most:
-            raise ClientFailure(f"{name}: at most {most} can be given.", param=name)
-        if any(len(value) > VALUE_CHARS_MAX for value in values):
-            raise ClientFailure(f"{name}: at most {VALUE_CHARS_MAX} characters are taken.", param=name)
-
-
 async def _wanted(system: "System") -> Wanted:
     named = frozenset(request.args.getlist("stream"))
-    of_request = _text("request")
+    of_request = text("request")
     streams = named
     if of_request is not None:
         streams = await system.history.streams(of_request)
         if named and not (streams := streams & named):
             raise ClientFailure("stream: no event of that request is in such a stream.", param="stream")
-    since, to = _text("from"), _text("to")
+    since, to = text("from"), text("to")
     return Wanted(
         streams=streams,
         types=known_types(request.args.getlist("type")),
-        principal=_text("principal"),
+        principal=text("principal"),
         recorded_from=None if since is None else time_of(since, "from"),
         recorded_to=None if to is None else time_of(to, "to"),
     )
 
 
-def _text(name: str) -> str | None:
-    value = request.args.get(name)
-    if value == "":
-        raise ClientFailure(f"{name}: it is empty.", param=name)
-    return value
-
-
 def _one_of(name: str, values: tuple[str, ...]) -> str:
-    value = _text(name) or values[0]
+    value = text(name) or values[0]
     if value not in values:
         raise ClientFailure(f"{name}: it is one of {', '.join(values)}.", param=name)
     return value
 
 
 def _number(name: str, default: int = 0, *, least: int = 0, most: int | None = None) -> int:
-    value = _text(name)
+    value = text(name)
     number = default if value is None else _position(value, name)
     if number < least or (most is not None and number > most):
         raise ClientFailure(f"{name}: it must be a number from {least} to {most}.", param=name)
     return number
 
 
-def _position(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS_MAX):
-        raise ClientFailure(f"{name}: '{printable(text, 40)}' is no position or number.", param=name)
-    return int(text)
+def _position(value: str, name: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= POSITION_DIGITS_MAX):
+        raise ClientFailure(f"{name}: '{printable(value, 40)}' is no position or number.", param=name)
+    return int(value)

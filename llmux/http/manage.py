@@ -8,23 +8,25 @@ The two POSTs are for the admin where keys are required. Times are ms since 1970
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import structlog
 import trio
+from msgspec import UNSET, UnsetType
 from quart import Response
 
 from llmux.actors.cache import ClearCache
+from llmux.actors.cooldowns import Cooldown, cooldowns_of
 from llmux.actors.facts.providers import account_key
-from llmux.actors.facts.quotas import lasts, reset_at
+from llmux.actors.facts.quotas import reset_at
 from llmux.actors.provider import Recheck
 from llmux.actors.quota_tracker import ResetQuota
 from llmux.failures import LLMuxError
 from llmux.http.access import Caller, Door, body_bytes
 from llmux.http.bodies import decoded
 from llmux.http.exchange import current, iso, json_response
-from llmux.http.health import hit_rate
+from llmux.http.health import RedisBody, hit_rate, store_of
 from llmux.http.native import error_body
 from llmux.http.operations import Operation
 
@@ -51,18 +53,6 @@ class QuotaState(msgspec.Struct, frozen=True):
     cooldownUntil: int | None
     requestCount: int
     lastReset: int | None
-
-
-class Cooldown(msgspec.Struct, frozen=True):
-    """An account and a model ("*" = all) that rest: since when, until when and why."""
-
-    account: str
-    model: str
-    kind: str
-    evidence: str
-    since: int
-    until: int
-    resetsAt: int | None
 
 
 class WindowBody(msgspec.Struct, frozen=True):
@@ -102,7 +92,7 @@ class Reset(msgspec.Struct, frozen=True):
 
 
 class CacheStats(msgspec.Struct, frozen=True):
-    """The cache: answers held, and how often it had the one that was asked for. `ttl` is in ms."""
+    """The cache: answers held, where, and how often it had the one that was asked for. `ttl` is in ms."""
 
     size: int
     maxSize: int
@@ -112,6 +102,8 @@ class CacheStats(msgspec.Struct, frozen=True):
     hitRate: str
     bytes: int
     maxBytes: int
+    store: Literal["memory", "redis"]
+    redis: RedisBody | UnsetType = UNSET
 
 
 class Cleared(msgspec.Struct, frozen=True):
@@ -163,7 +155,7 @@ def quota_body(system: "System") -> Quotas:
             cooldownTime=settings.cooldown_ms,
             priority=by_weight.index(name) + 1,
             weight=settings.weight,
-            cooldowns=_cooldowns(system, name),
+            cooldowns=cooldowns_of(system.facts.quotas, name, system.tracker.probing, system.clock.now()),
             windows=_windows(system, name),
         )
     return Quotas(timestamp=iso(system.clock.now()), providers=providers)
@@ -189,24 +181,6 @@ def _state(system: "System", name: str, health: "ProviderHealth") -> QuotaState:
 def _quotas_of(system: "System", provider: str) -> "list[Quota]":
     mine = (each for each in system.facts.quotas.values() if each.provider == provider)
     return sorted(mine, key=lambda each: (each.account, each.model))
-
-
-def _cooldowns(system: "System", provider: str) -> list[Cooldown]:
-    """Which accounts and models of the provider rest."""
-    now = system.clock.now()
-    return [
-        Cooldown(
-            account=each.account,
-            model=each.model,
-            kind=each.rest.kind,
-            evidence=each.rest.evidence,
-            since=each.rest.since,
-            until=each.rest.until,
-            resetsAt=each.rest.resets_at,
-        )
-        for each in _quotas_of(system, provider)
-        if each.rest is not None and lasts(each.rest, now)
-    ]
 
 
 def _windows(system: "System", provider: str) -> list[WindowBody]:
@@ -239,6 +213,7 @@ async def _look_again(provider: "Provider") -> None:
 
 async def _cache_stats(system: "System") -> Response:
     counts, health = system.cache.counts(), system.health().cache
+    store, redis = store_of(health.redis)
     body = CacheStats(
         size=counts.entries,
         maxSize=counts.entries_max,
@@ -248,6 +223,8 @@ async def _cache_stats(system: "System") -> Response:
         hitRate=hit_rate(health),
         bytes=counts.bytes,
         maxBytes=counts.bytes_max,
+        store=store,
+        redis=redis,
     )
     return json_response(body)
 

@@ -4,9 +4,10 @@
 to. Errors are `{"error": "a sentence", "code", "request_id"}`, with what else is known: `param`, `retry_after` (s), `excluded`.
 
 Of `options`, a wrong type or an impossible value is a 400 that names the field, and unknown ones are ignored, as they always
-were. `timeout` (ms) cannot exceed the configured one, `retries` counts further tries on one route (at most 4), `fallback` lets
-other providers answer when those that were asked cannot, `useOss` asks the codex whose models are an Ollama's (`oss = true` in
-the settings). An answer names in `ignored` the wishes that its provider could not carry out, a stream in its last frame.
+were. `timeout` (ms) cannot exceed the configured one, `retries` counts further tries on one route (at most 4), `cacheTtl` (ms) is
+how long this answer may serve others, `fallback` lets other providers answer when those that were asked cannot, `useOss` asks the
+codex whose models are an Ollama's (`oss = true` in the settings). An answer names in `ignored` the wishes that its provider could
+not carry out, a stream in its last frame.
 """
 
 from functools import partial
@@ -46,6 +47,7 @@ class Options(msgspec.Struct, frozen=True):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     maxTokens: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     useCache: bool | None = None
+    cacheTtl: int | None = None
     useOss: bool | None = None
     fallback: bool | None = None
 
@@ -153,6 +155,7 @@ def wish_of(body: bytes, endpoint: str, principal: Principal, settings: Settings
         model=model,
         stream=bool(request.stream),
         use_cache=smart if options.useCache is None else options.useCache,
+        cache_ttl_ms=options.cacheTtl,
         timeout_ms=options.timeout,
         tries=None if options.retries is None else options.retries + 1,
         fallback=bool(options.fallback),

@@ -51,9 +51,10 @@ _WORDS = {
     403: "The host, the origin or the key is not allowed here",
     404: "What was asked for is not known",
     408: "The body did not arrive in time",
+    409: "What this would answer with, or change, is not there any more",
     413: "The body is too large",
     415: "The body is not JSON",
-    422: "The body holds too much, or is nested too deep",
+    422: "The body holds too much, is nested too deep, or is not the one that its Idempotency-Key was used for",
     429: "A quota is spent or too many requests came; Retry-After says when to come again",
     500: "The gateway failed where it should not have",
     502: "The provider failed",
@@ -185,7 +186,7 @@ def failures_of(method: str, access: Access) -> list[int]:
     if method in ("POST", "PUT", "PATCH", "DELETE"):
         statuses |= {408, 413, 415, 422}
     if told.generates:
-        statuses |= {404, 429, 502, 504, 507}
+        statuses |= {404, 409, 429, 502, 504, 507}
     return sorted(statuses)
 
 

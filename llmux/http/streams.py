@@ -16,6 +16,7 @@ from quart.wrappers.response import ResponseBody
 from llmux.failures import LLMuxError
 from llmux.http.errors import Problem, problem_of
 from llmux.http.exchange import RESUMABLE, Exchange
+from llmux.http.idempotency import ANSWERED
 from llmux.http.numbering import Numbering
 from llmux.logs import report
 from llmux.prompts import Chunk, Finish
@@ -111,6 +112,8 @@ def tried_headers(request: "Request") -> dict[str, str]:
     """Which route answered, or was tried last ("" = none was), after how many attempts, and what the cache had to do with it."""
     cache = {"cache": "hit", "joined": "joined"}.get(request.source, "miss")
     headers = {"x-llmux-attempts": str(request.attempts), "x-llmux-cache": cache}
+    if request.again:
+        headers[ANSWERED] = "joined" if request.source == "joined" else "replayed"
     if request.provider:
         model = quote(request.model, safe=PRINTABLE)
         headers |= {"x-llmux-provider": request.provider, "x-llmux-model": model}

@@ -2,7 +2,8 @@
 
 import trio
 
-from llmux.actors.cache import CachedAnswer, ClearCache
+from llmux.actors.cache import ClearCache
+from llmux.actors.cached_answer import CachedAnswer
 from llmux.actors.opening import open_system
 from llmux.clock import SeededClock
 from llmux.prompts import Finish, TextDelta, Usage

@@ -47,6 +47,37 @@ def test_the_end_of_an_earlier_request_does_not_free_a_key_that_stands_for_a_lat
     assert evolve(EMPTY, log(*steps)).idempotency.keys[key_of("k1", "i1")].request == "r2"
 
 
+def test_a_key_stands_as_long_as_one_of_its_requests_is_open_or_has_completed() -> None:
+    both = (("r1", 5, accepted("i1")), ("r2", 6, accepted("i1")))
+    for gone, stays in (("r1", "r2"), ("r2", "r1")):
+        facts = evolve(EMPTY, log(*both, (gone, 7, CANCELLED))).idempotency
+        assert dict(facts.keys) == {key_of("k1", "i1"): Idempotent(stays, "f", 5 + KEPT_MS)}
+        assert dict(facts.open) == {stays: key_of("k1", "i1")}
+        assert not evolve(EMPTY, log(*both, (gone, 7, CANCELLED), (stays, 8, FAILED))).idempotency.keys
+        for end in (FAILED, CANCELLED, events.RequestAbandoned()):
+            facts = evolve(EMPTY, log(*both, (stays, 7, COMPLETED), (gone, 8, end))).idempotency
+            assert dict(facts.keys) == {key_of("k1", "i1"): Idempotent(stays, "f", 5 + KEPT_MS)}
+
+
+def test_whoever_is_told_a_known_answer_again_neither_prolongs_the_key_nor_frees_it() -> None:
+    done = (("r1", 5, accepted("i1")), ("r1", 6, COMPLETED), ("r2", 7, accepted("i1")))
+    for end in (COMPLETED, FAILED):
+        facts = evolve(EMPTY, log(*done, ("r2", 8, end))).idempotency
+        assert dict(facts.keys) == {key_of("k1", "i1"): Idempotent("r1", "f", 5 + KEPT_MS)}
+        assert not facts.open
+
+
+def test_a_key_that_is_used_again_after_a_day_stands_for_a_day_from_then_on() -> None:
+    day = KEPT_MS + 5
+    steps = (
+        ("r1", 5, accepted("i1")),
+        ("r1", 6, COMPLETED),
+        ("r2", day - 1, accepted("i2")),
+        ("r3", day, accepted("i1")),
+    )
+    assert evolve(EMPTY, log(*steps)).idempotency.keys[key_of("k1", "i1")] == Idempotent("r3", "f", day + KEPT_MS)
+
+
 def test_keys_out_of_time_are_removed_when_others_come() -> None:
     steps = [(f"r{n}", n * HOUR_MS, accepted(f"i{n}")) for n in range(60)]
     ends = [(request, at + 1, COMPLETED) for request, at, _ in steps]

@@ -95,6 +95,26 @@ async def test_an_outcome_that_is_unknown_is_found_out_by_appending_again(tmp_pa
         assert system.facts.position == 2
 
 
+async def test_a_refusal_after_an_unknown_outcome_tells_nothing_of_the_first_time(tmp_path, virtual_time, monkeypatch):
+    async with open_house(tmp_path) as system:
+        real, tries = system.journal._store.append, 0
+
+        async def committed_but_unheard_and_then_busy(batch):
+            nonlocal tries
+            tries += 1
+            if tries > 1:
+                raise StoreFailure("busy")
+            await real(batch)
+            raise OutcomeUnknown("lost")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(system.journal._store, "append", committed_but_unheard_and_then_busy)
+            with pytest.raises(OutcomeUnknown):
+                await system.journal.append(cleared(system, entries=7))
+        assert tries == 2
+        assert await types_of(system) == ["CacheCleared"]
+
+
 async def test_what_was_committed_unheard_is_folded_before_the_next_append_of_anybody(
     tmp_path, virtual_time, monkeypatch
 ):

@@ -431,6 +431,30 @@ async def test_a_beginning_whose_outcome_stays_unknown_is_found_out_at_the_end(t
         assert not system.facts.requests.attempts
 
 
+async def test_a_request_whose_joining_stays_unknown_has_an_end_too(tmp_path, virtual_time, monkeypatch):
+    async with open_house(tmp_path, {"one": scripted("echo,delay=1000")}) as system:
+        first = system.request(wish("same", use_cache=True))
+        await trio.sleep(0.3)
+        real, unheard = system.journal._store.append, 2
+
+        async def lost(batch):
+            nonlocal unheard
+            outcome = await real(batch)
+            if unheard:
+                unheard -= 1
+                raise OutcomeUnknown("lost")
+            return outcome
+
+        monkeypatch.setattr(system.journal._store, "append", lost)
+        second = system.request(wish("same", use_cache=True))
+        assert second.source == "joined"
+        with pytest.raises(OutcomeUnknown):
+            await second.answer()
+        assert (await first.answer()).text == "same"
+        assert [fact.code for fact in await facts_of(system, RequestFailed)] == ["outcome_unknown"]
+        assert not system.facts.requests.open
+
+
 async def test_a_flight_goes_on_when_the_one_who_started_it_leaves(tmp_path, virtual_time):
     async with open_house(tmp_path, {"one": scripted("echo,delay=1000")}) as system:
         first = system.request(wish("same", use_cache=True))

@@ -1,5 +1,6 @@
 """`llmux usage`: what was spent, by whom and on what."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,12 @@ def test_json_has_every_figure_and_they_are_those_of_the_events(data: Path):
     assert found["by"] == ["provider", "model", "day"]
     assert {row["group"]["day"] for row in found["rows"]} == {"2026-09-21"}
     ends = ("RequestCompleted", "RequestFailed", "RequestCancelled", "RequestAbandoned")
-    assert found["total"]["requests"] == counted(data, *ends)
-    assert found["total"]["failed"] == counted(data, "RequestFailed")
-    assert found["total"]["attempts"] == counted(data, "AttemptSucceeded", "AttemptFailed", "AttemptCancelled")
-    for figure, number in found["total"].items():
+    assert found["total"]["figures"]["requests"] == counted(data, *ends)
+    assert found["total"]["figures"]["failed"] == counted(data, "RequestFailed")
+    assert found["total"]["figures"]["attempts"] == counted(
+        data, "AttemptSucceeded", "AttemptFailed", "AttemptCancelled"
+    )
+    for figure, number in found["total"]["figures"].items():
         assert number == sum(row["figures"][figure] for row in found["rows"])
 
 
@@ -45,7 +48,7 @@ def test_who_has_no_key_is_shown_as_who_it_is(data: Path):
 
 
 def test_usage_at_a_past_moment(data: Path):
-    assert json_of(data, "usage", "--json", "--at", "5")["total"]["requests"] == 1
+    assert json_of(data, "usage", "--json", "--at", "5")["total"]["figures"]["requests"] == 1
     assert json_of(data, "usage", "--json", "--at", "0")["rows"] == []
     assert said(data, "usage", "--at", "0") == "Nothing was spent in that time.\n"
 
@@ -57,6 +60,28 @@ def test_days_are_utc_days_and_both_ends_count(data: Path):
     for outside in (("--to", "2026-09-20"), ("--from", "2026-09-22")):
         assert json_of(data, "usage", "--json", *outside)["rows"] == []
     assert json_of(data, "usage", "--json", "--from", "99999d")["total"] == whole
+
+
+def test_an_estimate_is_named_as_one_and_says_what_it_leaves_out(data: Path):
+    without = json_of(data, "usage", "--json")["total"]
+    tokens = without["figures"]["inputTokens"] + without["figures"]["outputTokens"]
+    assert (without["estimatedUsd"], without["unpricedTokens"], without["pricesDate"]) == (None, tokens, None)
+    assert "USD" not in said(data, "usage")
+
+    prices = "[prices]\ndate = 2026-10-01\n[prices.models]\n'alpha/*' = { input = 1, output = 2.5 }\n"
+    (data.parent / ".config/llmux").mkdir(parents=True)
+    (data.parent / ".config/llmux/llmux.toml").write_text(prices, "utf-8")
+    priced = json_of(data, "usage", "--json")
+    alpha = next(row for row in priced["rows"] if row["group"]["provider"] == "alpha")
+    figures = alpha["figures"]
+    assert Decimal(alpha["estimatedUsd"]) == (figures["inputTokens"] + Decimal("2.5") * figures["outputTokens"]) / 10**6
+    assert (alpha["unpricedTokens"], alpha["pricesDate"], priced["currency"]) == (0, "2026-10-01", "USD")
+    assert priced["total"]["estimatedUsd"] == alpha["estimatedUsd"]
+    assert priced["total"]["unpricedTokens"] == tokens - figures["inputTokens"] - figures["outputTokens"] > 0
+    table = said(data, "usage")
+    assert "~USD" in table.splitlines()[0]
+    assert "an estimate of what the same tokens would have cost" in table
+    assert f"No price is known for {priced['total']['unpricedTokens']:,} of the tokens" in table
 
 
 @pytest.mark.parametrize(

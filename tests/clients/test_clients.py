@@ -13,7 +13,7 @@ from tests.gateway import GatewayProcess, gateway_process
 from tests.npm import node_program
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
-KEY = "sk-a-key-for-the-tests-of-clients-00000000"
+KEY = "sk-4b1f9d07c3e852a6f0b97d3e1c86a25f"
 SECONDS_MAX = 100
 SETTINGS = """
 [providers.claude]
@@ -40,6 +40,7 @@ enabled = false
 HELLO = {"text": "hello you", "finish": "stop", "tokens": [4, 2]}
 COUNTED = {"text": "one two three", "finish": "stop", "tokens": [4, 3]}
 CITY = '{"city": "Bern"}'
+KEPT = {"text": "hello you", "requests": 2, "known": True, "has_a_key_unasked": False}
 CUT = {"text": "one two ", "told": True}
 OPENAI = {
     "chat": {**HELLO, "model": "say=hello+you"},
@@ -106,7 +107,7 @@ OLLAMA = {
     "unknown_model": {"status": 404, "told": True},
 }
 EXPECTED: dict[str, dict[str, Any]] = {
-    "openai_python.py": {**OPENAI, "json_schema": "Bern", "responses_parsed": "Bern"},
+    "openai_python.py": {**OPENAI, "json_schema": "Bern", "responses_parsed": "Bern", "lost_connection": KEPT},
     "openai_node.mjs": OPENAI,
     "ai_sdk.mjs": {
         "chat": HELLO,

@@ -43,7 +43,7 @@ async def test_health_has_every_field_of_v3_and_says_more_about_each_provider(do
     assert (claude["available"], claude["weight"], claude["requestCount"]) == (True, 50, 2)
     assert isinstance(claude["avgLatencyMs"], int)
     assert body["providers"]["ollama"]["avgLatencyMs"] is None
-    assert body["cache"] == {"size": 2, "maxSize": 1000, "hitRate": "33.33%"}
+    assert body["cache"] == {"size": 2, "maxSize": 1000, "hitRate": "33.33%", "store": "memory"}
     assert body["activeRequests"] == 0
     assert body["uptime"] >= 0
 

@@ -67,6 +67,51 @@ async def test_a_cooldown_says_since_when_until_when_and_on_what_evidence(spent)
     assert 590_000 < cooldown["until"] - cooldown["since"] <= 600_000
 
 
+async def test_a_cooldown_says_when_it_is_tried_again_and_whether_that_is_under_way(spent, monkeypatch):
+    async def told() -> dict:
+        (cooldown,) = (await spent.get("/api/quota")).json["providers"]["gemini"]["cooldowns"]
+        return cooldown
+
+    resting = await told()
+    assert resting["nextProbe"] == {"at": resting["until"], "state": "resting"}
+    assert resting["explanation"].startswith("Its quota is spent since ")
+    now = spent.system.clock.now
+    monkeypatch.setattr(spent.system.clock, "now", lambda: now() + 601_000)
+    due = await told()
+    assert due["nextProbe"] == {"at": resting["until"], "state": "due"}
+    assert spent.system.tracker.claim_probe(f"gemini/default/{due['model']}")
+    assert (await told())["nextProbe"]["state"] == "under_way"
+    assert (await spent.post("/gemini", {"prompt": "x"})).status == 503, "another request waits for the probe"
+    spent.system.tracker.release_probe(f"gemini/default/{due['model']}")
+    assert (await spent.post("/gemini", {"prompt": "x"})).status == 429
+    again = await told()
+    assert (again["nextProbe"]["state"], again["since"] > resting["until"]) == ("resting", True)
+
+
+async def test_cooldowns_and_windows_survive_a_restart_with_what_they_rest_on(tmp_path):
+    providers = dict(settings_of(tmp_path).providers)
+    for name, script in (("gemini", "fail=quota_exhausted,resets=600"), ("ollama", "used=91,resets=60,say=hi")):
+        providers[name] = msgspec.structs.replace(providers[name], default_model=script)
+    settings = settings_of(tmp_path, providers=providers)
+    told = []
+    for restarted in (False, True):
+        async with gateway(settings) as here:
+            if not restarted:
+                assert (await here.post("/ollama", {"prompt": "x"})).status == 200
+                await here.until("QuotaReported")
+            attempts = (await here.events()).count("AttemptStarted")
+            assert (await here.post("/gemini", {"prompt": "x"})).status == 429
+            assert (await here.events()).count("AttemptStarted") == attempts + (not restarted), (
+                "what rests is not asked"
+            )
+            body = (await here.get("/api/quota")).json["providers"]
+            told.append({name: (body[name]["cooldowns"], body[name]["windows"]) for name in body})
+    before, after = told
+    assert before == after
+    assert before["gemini"][0][0]["evidence"] == "scripted.fail"
+    assert before["ollama"][1][0]["usedPercent"] == 91
+
+
 async def test_what_a_provider_said_of_its_windows_is_shown(spent):
     body = (await spent.get("/api/quota")).json["providers"]
     (window,) = body["ollama"]["windows"]
@@ -154,8 +199,13 @@ async def test_a_post_without_a_body_needs_no_content_type(door):
         assert (await door.post(path, {}, {"content-type": "text/plain"})).status == 415
 
 
-async def test_who_cleared_and_who_reset_stands_in_the_log(tmp_path):
-    async with gateway(settings_of(tmp_path, api_key_required=True, admin_key=ADMIN_KEY)) as here:
+async def test_a_reset_and_a_clearing_need_the_admin_key_where_keys_are_required_and_say_who_it_was(tmp_path):
+    keys = {"api_key_required": True, "api_key": "sk-a-key-for-tests-0001", "admin_key": ADMIN_KEY}
+    async with gateway(settings_of(tmp_path, **keys)) as here:
+        for path in ("/api/cache/clear", "/api/quota/reset"):
+            for headers in ({}, {"authorization": f"Bearer {keys['api_key']}"}, {"x-admin-key": keys["api_key"]}):
+                assert (await here.post(path, {}, headers)).status == 403
+        assert not {"CacheCleared", "QuotaReset"} & set(await here.events())
         for path in ("/api/cache/clear", "/api/quota/reset"):
             assert (await here.post(path, {}, {"x-admin-key": ADMIN_KEY})).status == 200
         recorded = await here.system.journal._store.read(after=0, limit=100)

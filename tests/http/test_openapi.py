@@ -69,7 +69,7 @@ async def test_it_tells_the_headers_that_go_both_ways(door: Gateway) -> None:
         told = paths[path]["post"].get("parameters", [])
         return {each["name"] for each in told if each["in"] == "header"}
 
-    steering = {"x-llmux-strict", "x-llmux-fallback"}
+    steering = {"Idempotency-Key", "x-llmux-strict", "x-llmux-fallback"}
     assert wishes("/v1/chat/completions") == wishes("/v1/messages") == steering | {"x-llmux-resumable"}
     assert wishes("/api/chat") == wishes("/v1/embeddings") == steering
     assert wishes("/api/show") == set()

@@ -14,8 +14,8 @@ import pytest
 
 from tests.gateway import gateway_process
 
-ADMIN = "an-admin-key-for-tests-0123456789abcdef"
-KEY = "sk-a-key-for-the-tests-of-promises-0000000"
+ADMIN = "c5e8a1d3f7094b62e6d8103fa97b5c24"
+KEY = "sk-7c20e9b5d14f8a3690c7e2b8f5d1a64b"
 EXAMPLES = int(os.environ.get("LLMUX_TEST_EXAMPLES", "5"))
 """for each operation, beside those that cover its schema"""
 CASES_MIN = 10_000 if EXAMPLES >= 50 else 1_000

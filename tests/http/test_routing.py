@@ -102,5 +102,5 @@ async def test_a_permission_that_is_neither_yes_nor_no_is_400(door):
 
 
 def test_whatever_a_model_is_called_it_makes_a_header():
-    request = SimpleNamespace(source="flight", attempts=1, provider="ollama", model="é/a b\r\nx: y%41")
+    request = SimpleNamespace(source="flight", attempts=1, provider="ollama", model="é/a b\r\nx: y%41", again=False)
     assert tried_headers(request)["x-llmux-model"] == "%C3%A9/a%20b%0D%0Ax:%20y%2541"

@@ -105,7 +105,7 @@ class _Canned:
     """A request whose chunks come as they are given here."""
 
     id, provider, account, model = "01a204b9-c91d-7001-b5ff-4e9368896d68", "claude", "default", "m"
-    attempts, source, duration_ms, ended, ended_at = 1, "flight", 5, False, None
+    attempts, source, again, duration_ms, ended, ended_at = 1, "flight", False, 5, False, None
 
     def __init__(self, chunks):
         self.chunks = list(chunks)

@@ -1,7 +1,8 @@
 """Which request stands for an idempotency key, so that the same order is not carried out twice.
 
 A principal's key is known by an HMAC of it, and stands for its request from its beginning until a day after. One whose request
-came to nothing is free again: nothing was given for it, and whoever asks again wants an answer.
+came to nothing is free again: nothing was given for it, and whoever asks again wants an answer. Several requests of one key can
+be open, because a client that asks again joins what is under way: the key stands as long as one of them is open or has completed.
 """
 
 from typing import Any
@@ -54,6 +55,14 @@ class _Draft:
             self.open[request] = None
         return found
 
+    def is_open(self, request: str) -> bool:
+        """Whether a request that came with a key has not ended."""
+        return (self.open[request] if request in self.open else self._open.get(request)) is not None
+
+    def another(self, name: str) -> str | None:
+        """An open request that came with this key."""
+        return min((each for each, key in {**self._open, **self.open}.items() if key == name), default=None)
+
     def frozen(self) -> Idempotency:
         evolver = self._open.evolver()
         for request, key in self.open.items():
@@ -75,19 +84,28 @@ def _accepted(draft: _Draft, event: Recorded, fact: RequestAccepted) -> None:
         draft.sweep_at = event.recorded_at + _SWEEP_MS
     name = key_of(event.principal, fact.idempotency)
     request = event.correlation_id
-    draft.keys.put(name, Idempotent(request, fact.fingerprint, event.recorded_at + KEPT_MS))
+    known = draft.keys.get(name)
+    if known is None or known.until <= event.recorded_at or known.fingerprint != fact.fingerprint:
+        draft.keys.put(name, Idempotent(request, fact.fingerprint, event.recorded_at + KEPT_MS))
     draft.open[request] = name
 
 
 def _completed(draft: _Draft, event: Recorded, fact: Any) -> None:
-    draft.pop(event.correlation_id)
+    name = draft.pop(event.correlation_id)
+    known = draft.keys.get(name) if name is not None else None
+    if name is not None and known is not None and draft.is_open(known.request):
+        draft.keys.put(name, Idempotent(event.correlation_id, known.fingerprint, known.until))
 
 
 def _came_to_nothing(draft: _Draft, event: Recorded, fact: Any) -> None:
     name = draft.pop(event.correlation_id)
     known = draft.keys.get(name) if name is not None else None
     if name is not None and known is not None and known.request == event.correlation_id:
-        draft.keys.drop(name)
+        heir = draft.another(name)
+        if heir is None:
+            draft.keys.drop(name)
+        else:
+            draft.keys.put(name, Idempotent(heir, known.fingerprint, known.until))
 
 
 def _plain(facts: Idempotency) -> Any:

@@ -10,7 +10,7 @@ from quart import Response
 
 from llmux.http.access import Door
 from llmux.http.anthropic.errors import error_body
-from llmux.http.exchange import iso, json_response
+from llmux.http.exchange import current, iso, json_response
 from llmux.http.openai.models import Model, listed_models, model_of
 from llmux.http.operations import Operation
 
@@ -43,12 +43,12 @@ def register(door: Door, system: "System") -> None:
     started = system.clock.now()
 
     async def models() -> Response:
-        page = [_told(model) for model in listed_models(system, started // 1000)]
+        page = [_told(model) for model in listed_models(system, current().principal, started // 1000)]
         first, last = (page[0].id, page[-1].id) if page else (None, None)
         return json_response(ModelPage(page, first, last))
 
     async def model(id: str) -> Response:
-        return json_response(_told(model_of(id, system.world(), started // 1000)))
+        return json_response(_told(model_of(id, system.world(current().principal), started // 1000)))
 
     door.variant("GET /v1/models", HEADER, models, error_body, LIST)
     door.variant("GET /v1/models/<path:id>", HEADER, model, error_body, ONE)

@@ -13,7 +13,7 @@ from quart import Response
 from llmux.config.settings import ABILITIES, CONTEXT_TOKENS
 from llmux.http.access import Caller, Routes, body_bytes
 from llmux.http.bodies import decoded
-from llmux.http.exchange import iso, json_response
+from llmux.http.exchange import current, iso, json_response
 from llmux.http.ollama.errors import error_body
 from llmux.http.ollama.names import model_named
 from llmux.http.operations import Operation
@@ -108,7 +108,7 @@ def register(door: Routes, system: "System") -> None:
     """Opens the three routes."""
 
     async def tags() -> Response:
-        return json_response(Tags([_tag(system, entry) for entry in system.models()]))
+        return json_response(Tags([_tag(system, entry) for entry in system.models(current().principal)]))
 
     async def show() -> Response:
         body = decoded(await body_bytes(), ShowBody)

@@ -1,4 +1,5 @@
-"""GET /v1/models and /v1/models/{id}: every model that can be asked for by name. Open to everybody.
+"""GET /v1/models and /v1/models/{id}: every model that can be asked for by name. Open to everybody; who sends a key sees what
+that key may ask for.
 
 The list holds each name once: `auto` first, then the aliases, then the models. `provider/model`, `smart` and names that a
 provider takes without listing them are not in it, but each has its page.
@@ -13,11 +14,12 @@ from quart import Response
 from llmux.actors.catalogue import named
 from llmux.failures import ModelUnknown
 from llmux.http.access import Caller, Door
-from llmux.http.exchange import json_response
+from llmux.http.exchange import current, json_response
 from llmux.http.openai.errors import error_body
 from llmux.http.operations import Operation, Parameter
 
 if TYPE_CHECKING:
+    from llmux.actors.messages import Principal
     from llmux.actors.router import World
     from llmux.actors.system import System
 
@@ -54,10 +56,10 @@ def register(door: Door, system: "System") -> None:
     created = system.clock.now() // 1000
 
     async def models() -> Response:
-        return json_response(Models(listed_models(system, created)))
+        return json_response(Models(listed_models(system, current().principal, created)))
 
     async def model(id: str) -> Response:
-        return json_response(model_of(id, system.world(), created))
+        return json_response(model_of(id, system.world(current().principal), created))
 
     door.route("GET", "/v1/models", models, Caller.PUBLIC, error_body, LIST)
     door.route("GET", "/v1/models/<path:id>", model, Caller.PUBLIC, error_body, ONE)
@@ -69,10 +71,10 @@ def model_of(id: str, world: "World", created: int) -> Model:
     return Model(id, created, meant.provider or OWNER, meant.model or id)
 
 
-def listed_models(system: "System", created: int) -> list[Model]:
+def listed_models(system: "System", principal: "Principal", created: int) -> list[Model]:
     """`auto`, the aliases and the models, each once, and only what leads somewhere when it is asked for by this name."""
-    world, listed = system.world(), []
-    for id in dict.fromkeys((CHOSEN, *system.settings.aliases, *(entry.id for entry in system.models()))):
+    world, listed = system.world(principal), []
+    for id in dict.fromkeys((CHOSEN, *system.settings.aliases, *(entry.id for entry in system.models(principal)))):
         with suppress(ModelUnknown):
             listed.append(model_of(id, world, created))
     return listed

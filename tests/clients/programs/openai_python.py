@@ -1,5 +1,6 @@
 """OpenAI's client for Python."""
 
+import os
 from typing import Any
 
 import httpx2 as httpx
@@ -150,6 +151,29 @@ def limited_for_a_moment() -> Any:
     requests.clear()
     answer = client.chat.completions.create(model="limited/fail=rate_limited,retry=1,times=2", messages=HELLO)
     return {"text": answer.choices[0].message.content, "requests": len(requests)}
+
+
+@case
+def lost_connection() -> Any:
+    """The client gives up after a second, and asks again under the key that the call was given."""
+    requests.clear()
+    raw = client.chat.completions.with_raw_response.create(
+        model="delay=1300,say=hello+you",
+        messages=HELLO,
+        timeout=1,
+        extra_headers={"Idempotency-Key": f"lost-{os.urandom(8).hex()}", "Cache-Control": "no-cache"},
+    )
+    return {
+        "text": raw.parse().choices[0].message.content,
+        "requests": len(requests),
+        "known": raw.headers["x-llmux-idempotency"] in ("joined", "replayed"),
+        "has_a_key_unasked": "idempotency-key" in usual_headers(),
+    }
+
+
+def usual_headers() -> Any:
+    answer = client.chat.completions.with_raw_response.create(model="say=hello+you", messages=HELLO)
+    return answer.http_request.headers
 
 
 @case
